@@ -1,0 +1,1 @@
+"""One external tool or hardened parser per module."""
