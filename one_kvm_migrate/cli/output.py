@@ -1,0 +1,111 @@
+"""How commands print: a table for people, or -j/-x/-y/--csv for programs (as onevm does)."""
+
+import argparse
+import csv
+import io
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Row = Mapping[str, Any]
+
+
+def add_format_options(parser: argparse.ArgumentParser) -> None:
+    """Add the mutually exclusive -j/--json, -x/--xml, -y/--yaml, --csv; dest is ``format``."""
+    group = parser.add_mutually_exclusive_group()
+    for flags, name in (
+        (("-j", "--json"), "json"),
+        (("-x", "--xml"), "xml"),
+        (("-y", "--yaml"), "yaml"),
+        (("--csv",), "csv"),
+    ):
+        group.add_argument(
+            *flags, dest="format", action="store_const", const=name, help=f"print {name.upper()}"
+        )
+    parser.set_defaults(format="table")
+
+
+def render(data: Any, fmt: str, *, root: str) -> str:
+    """*data* (plain JSON types) as text in *fmt* json, xml or yaml. *root* names the XML root."""
+    if fmt == "json":
+        return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    if fmt == "yaml":
+        import yaml
+
+        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+    return _xml(data, root)
+
+
+def render_csv(rows: Sequence[Row], columns: Sequence[str]) -> str:
+    """*rows* as CSV with a header line; only *columns*, in that order."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
+    return buffer.getvalue()
+
+
+def show(data: Any, rows: Sequence[Row], columns: Sequence[str], fmt: str, *, root: str) -> None:
+    """Print to stdout: *data* whole for json/xml/yaml, *rows* by *columns* for csv and tables."""
+    if fmt in ("json", "xml", "yaml"):
+        sys.stdout.write(render(data, fmt, root=root))
+    elif fmt == "csv":
+        sys.stdout.write(render_csv(rows, columns))
+    else:
+        print_table(rows, columns)
+
+
+def print_table(rows: Sequence[Row], columns: Sequence[str], title: str | None = None) -> None:
+    """A plain table on stdout; nothing in a cell is taken for markup or terminal escapes."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
+    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    for name in columns:
+        table.add_column(name.upper().replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(_cell(row.get(name)))) for name in columns))
+    console.print(table)
+
+
+def printable(text: str) -> str:
+    """*text* without control characters, so that no name can write terminal escapes."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_cell(item) for item in value)
+    return str(value)
+
+
+def _xml(data: Any, root: str) -> str:
+    from lxml import etree
+
+    element = etree.Element(root)
+    _fill(element, data)
+    text: str = etree.tostring(element, pretty_print=True, encoding="unicode")
+    return text
+
+
+def _fill(element: Any, data: Any) -> None:
+    from lxml import etree
+
+    if isinstance(data, Mapping):
+        for key, value in data.items():
+            for item in value if isinstance(value, (list, tuple)) else [value]:
+                _fill(etree.SubElement(element, str(key).upper()), item)
+    elif isinstance(data, (list, tuple)):
+        for item in data:
+            _fill(etree.SubElement(element, "ITEM"), item)
+    elif data is not None:
+        text = str(data).lower() if isinstance(data, bool) else str(data)
+        element.text = printable(text)
