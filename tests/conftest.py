@@ -1,0 +1,23 @@
+"""Fixtures that several test files share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from one_kvm_migrate.lab.libvirtd import PrivateLibvirtd
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The directory with recorded and generated test data."""
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def libvirtd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateLibvirtd]:
+    """A libvirtd of the test session's own; every test removes the domains it made."""
+    with PrivateLibvirtd(tmp_path_factory.mktemp("libvirtd")) as daemon:
+        yield daemon
