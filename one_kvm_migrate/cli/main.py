@@ -1,0 +1,104 @@
+"""Entry point of ``one-kvm-migrate``: finds the command, runs it, turns errors into words.
+
+Each command is a module with ``configure(parser)`` and ``run(args) -> int``; only the one
+that was asked for is imported.
+"""
+
+import argparse
+import importlib
+import logging
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from types import FrameType
+
+from one_kvm_migrate import __version__
+from one_kvm_migrate.errors import Cancelled, OkmError
+
+PROGRAM = "one-kvm-migrate"
+
+COMMANDS = {
+    "inspect": ("inspect_cmd", "show what a VirtualBox machine, OVA, OVF or disk is"),
+    "plan": ("plan_cmd", "show what a run would do, with sizes and an estimate"),
+    "run": ("run_cmd", "migrate machines into OpenNebula"),
+    "resume": ("resume_cmd", "go on with a run that stopped"),
+    "rollback": ("rollback_cmd", "undo everything a run made"),
+    "runs": ("runs_cmd", "list runs and their steps"),
+    "convert": ("convert_cmd", "convert one disk to compressed qcow2"),
+    "sim": ("sim_cmd", "start the embedded OpenNebula on loopback"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line *argv* and return the exit status (see errors.py)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        args = _parser(words).parse_args(words)
+        _setup_logging(args.verbose)
+        signal.signal(signal.SIGTERM, _cancel)
+        status: int = args.run(args)
+        sys.stdout.flush()
+        return status
+    except OkmError as exc:
+        return fail(exc)
+    except KeyboardInterrupt:
+        return fail(Cancelled("stopped by Ctrl-C", hint="Go on with: one-kvm-migrate resume."))
+    except BrokenPipeError:
+        # The reader of our output went away (head, less): not an error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as exc:
+        return _internal_error(exc)
+
+
+def fail(exc: OkmError) -> int:
+    """Print *exc* as one line on stderr and return its exit status."""
+    from one_kvm_migrate.cli.output import printable
+
+    print(f"{PROGRAM}: error: {printable(exc.sentence())}", file=sys.stderr)
+    return exc.exit_code
+
+
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM, description="Move guests of an OpenNebula cloud from VirtualBox to KVM."
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    wanted = next((word for word in words if not word.startswith("-")), None)
+    for name, (module_name, help_text) in COMMANDS.items():
+        sub = subparsers.add_parser(name, help=help_text, description=help_text.capitalize() + ".")
+        sub.add_argument("-v", "--verbose", action="count", default=0, help="say more; twice: all")
+        if name == wanted:
+            module = importlib.import_module(f"one_kvm_migrate.cli.{module_name}")
+            module.configure(sub)
+            sub.set_defaults(run=module.run)
+    return parser
+
+
+def _setup_logging(verbose: int) -> None:
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(levelname)s: %(message)s")
+    # requests' debug lines name every URL; useful only to those who ask for everything.
+    logging.getLogger("urllib3").setLevel(max(level, logging.INFO))
+
+
+def _cancel(number: int, _frame: FrameType | None) -> None:
+    raise Cancelled(
+        f"stopped by signal {number}", hint="Go on with: one-kvm-migrate resume."
+    )
+
+
+def _internal_error(exc: Exception) -> int:
+    handle, path = tempfile.mkstemp(prefix=f"{PROGRAM}-", suffix=".log")
+    with os.fdopen(handle, "w") as log:
+        traceback.print_exception(exc, file=log)
+    print(
+        f"{PROGRAM}: error: internal error ({type(exc).__name__}); details are in {path}. "
+        "Please report it with that file.",
+        file=sys.stderr,
+    )
+    return 1

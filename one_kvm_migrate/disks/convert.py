@@ -1,0 +1,251 @@
+"""One disk to one compressed qcow2 file, proven equal to its source.
+
+Written to ``NAME.partial`` beside the target and renamed at the end: a file with the final
+name is always complete. The source is only ever opened for reading.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from one_kvm_migrate.deadline import Deadline
+from one_kvm_migrate.disks.nodes import source_node
+from one_kvm_migrate.errors import (
+    ContentMismatch,
+    ConvertFailed,
+    NoSpace,
+    SourceChanged,
+    SourceCorrupt,
+    SourceError,
+    ToolFailed,
+    UsageError,
+)
+from one_kvm_migrate.model import SourceDisk
+from one_kvm_migrate.tools import qemu_img
+from one_kvm_migrate.units import MiB
+
+Progress = Callable[[str, float], None]
+
+# 64 KiB clusters compress well and every qemu since 0.12 reads them; zlib for the same reason.
+CREATE_OPTIONS = "cluster_size=65536,compression_type=zlib,compat=1.1"
+COROUTINES = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint:
+    """What tells that a file is still the one that was planned (cheap, no reading)."""
+
+    size_bytes: int
+    mtime_ns: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvertedImage:
+    """A finished image. ``sha256`` is of the qcow2 file itself."""
+
+    path: str
+    virtual_bytes: int
+    file_bytes: int
+    source_bytes: int
+    sha256: str
+    seconds: float
+
+
+def ignore_progress(_stage: str, _fraction: float) -> None:
+    """Progress sink for callers that show none."""
+
+
+def fingerprint(disk: SourceDisk) -> Fingerprint:
+    """Fingerprint of the file that holds *disk*. Raises SourceError when it is gone."""
+    path = holding_file(disk)
+    try:
+        stat = os.stat(path)
+    except OSError as exc:
+        raise SourceError(f"cannot read {path}: {exc.strerror}", hint="Check the path.") from exc
+    return Fingerprint(size_bytes=stat.st_size, mtime_ns=stat.st_mtime_ns, inode=stat.st_ino)
+
+
+def holding_file(disk: SourceDisk) -> str:
+    """The real file with the bytes of *disk*: the disk itself, or the OVA around it."""
+    return disk.archive.path if disk.archive else disk.path
+
+
+def source_bytes(disk: SourceDisk) -> int:
+    """Bytes *disk* occupies at its source (holes of sparse files not counted)."""
+    if disk.archive is not None:
+        return disk.archive.size_bytes
+    stat = os.stat(disk.path)
+    return min(stat.st_size, stat.st_blocks * 512)
+
+
+def needed_bytes(disk: SourceDisk, *, deadline: Deadline) -> int:
+    """Room the image may take at worst: all allocated blocks, not compressed."""
+    try:
+        return qemu_img.measure_bytes(source_node(disk), deadline=deadline)
+    except ToolFailed as exc:
+        raise _unreadable(disk, exc) from exc
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Raise NoSpace when the file system of *folder* has less than *needed* bytes free."""
+    stat = os.statvfs(folder)
+    free = stat.f_bavail * stat.f_frsize
+    if free < needed:
+        raise NoSpace(str(folder), needed_bytes=needed, free_bytes=free)
+
+
+def convert(
+    disk: SourceDisk,
+    target: Path,
+    *,
+    deadline: Deadline,
+    on_progress: Progress = ignore_progress,
+    overwrite: bool = False,
+) -> ConvertedImage:
+    """Write *disk* as compressed qcow2 to *target* and prove it equal.
+
+    ``on_progress`` gets (stage, fraction 0..1) for stages convert, compare, hash. A leftover
+    ``.partial`` of a killed run is overwritten. Nothing is left behind on failure.
+
+    Raises UsageError (target exists, or lies in no folder), SourceError and below, NoSpace,
+    ConvertFailed, ContentMismatch, DeadlineExceeded.
+    """
+    started = time.monotonic()
+    _check_target(disk, target, overwrite)
+    before = fingerprint(disk)
+    require_space(target.parent, needed_bytes(disk, deadline=deadline))
+    partial = target.with_name(target.name + ".partial")
+    try:
+        _write(disk, partial, deadline, on_progress)
+        virtual = _verify(disk, partial, deadline, on_progress)
+        digest = _sha256(partial, on_progress)
+        if fingerprint(disk) != before:
+            raise SourceChanged(
+                f"{holding_file(disk)} changed while it was read",
+                hint="Power the machine off in VirtualBox and run again.",
+            )
+        _publish(partial, target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    return ConvertedImage(
+        path=str(target),
+        virtual_bytes=virtual,
+        file_bytes=target.stat().st_size,
+        source_bytes=source_bytes(disk),
+        sha256=digest,
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+def _check_target(disk: SourceDisk, target: Path, overwrite: bool) -> None:
+    if not target.parent.is_dir():
+        raise UsageError(f"the folder {target.parent} does not exist", hint="Create it first.")
+    if not os.path.lexists(target):
+        return
+    if not target.is_file() or target.is_symlink():
+        raise UsageError(f"{target} exists and is not a plain file", hint="Choose another name.")
+    if target.samefile(holding_file(disk)):
+        raise UsageError(f"{target} is the source itself", hint="Choose another name.")
+    if not overwrite:
+        raise UsageError(f"{target} exists already", hint="Choose another name or use --force.")
+
+
+def _write(disk: SourceDisk, partial: Path, deadline: Deadline, on_progress: Progress) -> None:
+    partial.unlink(missing_ok=True)
+    # Made here first so that the mode is ours from the first byte on; qemu-img keeps it.
+    os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o660))
+    try:
+        qemu_img.convert(
+            source_node(disk),
+            partial,
+            create_options=CREATE_OPTIONS,
+            coroutines=COROUTINES,
+            deadline=deadline,
+            on_progress=lambda fraction: on_progress("convert", fraction),
+        )
+    except ToolFailed as exc:
+        raise _convert_error(disk, partial, exc) from exc
+
+
+def _convert_error(disk: SourceDisk, partial: Path, exc: ToolFailed) -> Exception:
+    stat = os.statvfs(partial.parent)
+    free = stat.f_bavail * stat.f_frsize
+    if free < MiB:
+        return NoSpace(str(partial.parent), needed_bytes=source_bytes(disk), free_bytes=free)
+    if "Could not open 'json:" in exc.stderr_tail:
+        return _unreadable(disk, exc)
+    return ConvertFailed(
+        f"converting {disk.path} failed: {_last_line(exc)}",
+        hint="See whether the source can be read without errors, then run again.",
+    )
+
+
+def _verify(
+    disk: SourceDisk, partial: Path, deadline: Deadline, on_progress: Progress
+) -> int:
+    """Check the file, compare it with the source, and give back its virtual size (bytes)."""
+    report = qemu_img.check(partial, deadline=deadline)
+    if report.corruptions or report.errors or report.leaks:
+        raise ContentMismatch(f"qemu-img check finds errors in the image made of {disk.path}")
+    written = {"driver": "qcow2", "file": {"driver": "file", "filename": str(partial)}}
+    virtual = qemu_img.virtual_size_bytes(written, deadline=deadline)
+    if disk.capacity_bytes is not None and virtual != disk.capacity_bytes:
+        raise ContentMismatch(
+            f"{disk.path} says it holds {disk.capacity_bytes} bytes but {virtual} were read",
+            hint="Its header is damaged or of an unknown variant; export the machine again.",
+        )
+    same = qemu_img.same_content(
+        source_node(disk),
+        partial,
+        deadline=deadline,
+        on_progress=lambda fraction: on_progress("compare", fraction),
+    )
+    if not same:
+        raise ContentMismatch(f"the image made of {disk.path} differs from it", hint="Run again.")
+    return virtual
+
+
+def _sha256(path: Path, on_progress: Progress) -> str:
+    digest = hashlib.sha256()
+    total = path.stat().st_size
+    done = 0
+    with path.open("rb") as stream:
+        while chunk := stream.read(4 * MiB):
+            digest.update(chunk)
+            done += len(chunk)
+            on_progress("hash", done / total)
+    return digest.hexdigest()
+
+
+def _publish(partial: Path, target: Path) -> None:
+    descriptor = os.open(partial, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    partial.replace(target)
+    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _unreadable(disk: SourceDisk, exc: ToolFailed) -> SourceCorrupt:
+    return SourceCorrupt(
+        f"{disk.path} cannot be read as {disk.format}: {_last_line(exc)}",
+        hint="It is damaged or truncated; copy it again or export the machine again.",
+    )
+
+
+def _last_line(exc: ToolFailed) -> str:
+    lines = exc.stderr_tail.strip().splitlines()
+    line = lines[-1] if lines else "no message"
+    # qemu names the node by its whole JSON description; people know the file.
+    head, found, tail = line.partition("Could not open 'json:")
+    return tail.rpartition("}': ")[2] if found else head.removeprefix("qemu-img: ")
