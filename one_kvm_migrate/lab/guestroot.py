@@ -77,7 +77,6 @@ echo "{READY_MARK} $(hostname)" >/dev/ttyS0
 _NET = """#!/bin/sh
 nic=$(ls /sys/class/net | grep -v '^lo$' | head -n 1)
 [ -n "$nic" ] || exit 0
-modprobe af_packet
 ip link set "$nic" up
 udhcpc -i "$nic" -n -q -t 4 -T 1 >/dev/null 2>&1 && exit 0
 set -- $(sed 's/:/ /g' "/sys/class/net/$nic/address")

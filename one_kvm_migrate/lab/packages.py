@@ -50,7 +50,6 @@ MODULES = (
     "usbhid",
     "ext4",
     "crc32c_generic",
-    "af_packet",
 )
 
 
