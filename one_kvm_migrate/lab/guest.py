@@ -17,7 +17,7 @@ from pathlib import Path
 
 from one_kvm_migrate.deadline import Deadline
 from one_kvm_migrate.errors import EnvironmentMissing, UsageError
-from one_kvm_migrate.lab.guestroot import DATA_LABEL, READY_MARK, build_initramfs
+from one_kvm_migrate.lab.guestroot import DATA_LABEL, READY_MARK, initramfs
 from one_kvm_migrate.lab.packages import Kit, gather
 from one_kvm_migrate.tools.run import run
 from one_kvm_migrate.units import SECTOR, KiB, MiB
@@ -140,9 +140,6 @@ def _assemble(scratch: Path, kit: Kit, name: str, size_mib: int, deadline: Deadl
 
 
 def _boot_partition(scratch: Path, kit: Kit, name: str, deadline: Deadline) -> Path:
-    initramfs = kit.kernel.with_name("initrd.img")
-    if not initramfs.exists():
-        build_initramfs(kit, initramfs, deadline=deadline)
     config = scratch / "syslinux.cfg"
     config.write_text(SYSLINUX_CFG.format(cmdline=CMDLINE, name=name), "ascii")
     part = scratch / "boot.img"
@@ -151,7 +148,7 @@ def _boot_partition(scratch: Path, kit: Kit, name: str, deadline: Deadline) -> P
     run([*argv, str(BOOT_SIZE // KiB)], deadline=deadline)
     for source, target in (
         (kit.kernel, "vmlinuz"),
-        (initramfs, "initrd.img"),
+        (initramfs(kit, deadline=deadline), "initrd.img"),
         (config, "syslinux.cfg"),
     ):
         run(["mcopy", "-i", str(part), str(source), f"::{target}"], deadline=deadline)

@@ -5,6 +5,8 @@ straight from Python, so that no root rights and no mounts are needed.
 """
 
 import gzip
+import hashlib
+import os
 import re
 import stat
 from collections.abc import Iterator
@@ -33,7 +35,6 @@ _DIRECTORIES = (
     "tmp",
     "usr/bin",
     "usr/sbin",
-    "usr/share/udhcpc",
     "var/run",
     "var/log",
     "data",
@@ -78,7 +79,7 @@ _NET = """#!/bin/sh
 nic=$(ls /sys/class/net | grep -v '^lo$' | head -n 1)
 [ -n "$nic" ] || exit 0
 ip link set "$nic" up
-udhcpc -i "$nic" -n -q -t 4 -T 1 >/dev/null 2>&1 && exit 0
+udhcpc -s /etc/udhcpc -i "$nic" -n -q -t 4 -T 1 >/dev/null 2>&1 && exit 0
 set -- $(sed 's/:/ /g' "/sys/class/net/$nic/address")
 ip addr add "169.254.$((0x$5 % 254 + 1)).$((0x$6 % 254 + 1))/16" dev "$nic"
 """
@@ -141,17 +142,25 @@ _TEXTS = {
     "etc/group": ("root:x:0:\n", 0o644),
     "etc/acpi/PWRF/00000080": ("#!/bin/sh\nexec /sbin/poweroff\n", 0o755),
     "sbin/shutdown": (_SHUTDOWN, 0o755),
-    "usr/share/udhcpc/default.script": (_DHCP, 0o755),
+    "etc/udhcpc": (_DHCP, 0o755),
 }
 
 
-def build_initramfs(kit: Kit, out: Path, *, deadline: Deadline) -> Path:
-    """Write the compressed initramfs to *out* and return it. The bytes depend on *kit* only."""
+def initramfs(kit: Kit, *, deadline: Deadline) -> Path:
+    """The compressed initramfs made from *kit*, kept beside it and made when it is missing.
+
+    Its name carries a digest of the scripts above: a changed script is never missed. Safe when
+    several processes call at once. Raises EnvironmentMissing, ToolFailed.
+    """
+    scripts = hashlib.sha256(repr(sorted(_TEXTS.items())).encode()).hexdigest()[:12]
+    out = kit.kernel.with_name(f"initrd-{scripts}.img")
+    if out.exists():
+        return out
     archive = bytearray()
     for number, (name, mode, data) in enumerate(_entries(kit, deadline), start=1):
         archive += _cpio_entry(number, name, mode, data)
     archive += _cpio_entry(0, "TRAILER!!!", 0, b"")
-    partial = out.with_suffix(".partial")
+    partial = out.with_suffix(f".{os.getpid()}.partial")
     partial.write_bytes(gzip.compress(bytes(archive), compresslevel=9, mtime=0))
     partial.rename(out)
     return out

@@ -5,6 +5,7 @@ second guest needs neither the network nor the hundreds of megabytes of a kernel
 """
 
 import fcntl
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -74,7 +75,7 @@ def gather(cache_dir: Path, *, deadline: Deadline) -> Kit:
     """
     cache_dir.mkdir(parents=True, exist_ok=True)
     with _locked(cache_dir / ".lock"):
-        kit = cache_dir / "kit"
+        kit = cache_dir / f"kit-{hashlib.sha256(repr(MODULES).encode()).hexdigest()[:12]}"
         if not kit.is_dir():
             with tempfile.TemporaryDirectory(dir=cache_dir, prefix="unpack.") as scratch:
                 built = _build(cache_dir, Path(scratch), deadline)
