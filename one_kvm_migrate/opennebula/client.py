@@ -155,7 +155,7 @@ def _error(method: str, text: str, code: int) -> OpenNebulaError:
     if code == AUTHENTICATION:
         message = f"OpenNebula refuses the user name or password ({message})"
         hint = "Check ONE_AUTH or ~/.one/one_auth."
-    elif code == AUTHORIZATION and "quota" in message.lower() + " " and "limit" in message.lower():
+    elif code == AUTHORIZATION and "limit of" in message and "quota" in message:
         # oned has no code of its own for quotas: they come as AUTHORIZATION with this wording.
         kind = QuotaExceeded
     elif code == AUTHORIZATION:

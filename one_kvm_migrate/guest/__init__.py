@@ -1,0 +1,1 @@
+"""What the guest will see on KVM."""

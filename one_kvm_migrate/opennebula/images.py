@@ -1,0 +1,110 @@
+"""Images: registered by SOURCE, found again by marker, deleted."""
+
+from dataclasses import dataclass
+
+from lxml import etree
+
+from one_kvm_migrate.deadline import Deadline, wait_until
+from one_kvm_migrate.errors import Rejected, StateUnexpected
+from one_kvm_migrate.opennebula.client import NO_EXISTS, Client
+from one_kvm_migrate.opennebula.markers import Marker
+from one_kvm_migrate.opennebula.template import Attributes, to_xml
+from one_kvm_migrate.opennebula.xmlread import number, text
+from one_kvm_migrate.units import MiB, ceil_div
+
+READY = 1
+ERROR = 5
+ALL = (-2, -1, -1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewImage:
+    """What is to be registered. ``source`` is an existing file; ``virtual_bytes`` its size."""
+
+    name: str
+    source: str
+    virtual_bytes: int
+    sha256: str
+    persistent: bool
+    dev_prefix: str
+    description: str
+
+
+def attributes(image: NewImage, marker: Marker) -> Attributes:
+    """Template of *image*. SIZE is in MiB; SOURCE images need FORMAT and SIZE (contract §7.1)."""
+    return [
+        ("NAME", image.name),
+        ("TYPE", "OS"),
+        ("SOURCE", image.source),
+        ("FORMAT", "qcow2"),
+        ("SIZE", str(ceil_div(image.virtual_bytes, MiB))),
+        ("PERSISTENT", "YES" if image.persistent else "NO"),
+        ("DEV_PREFIX", image.dev_prefix),
+        ("DESCRIPTION", image.description),
+        ("OKM_SHA256", image.sha256),
+        *marker.attributes(),
+    ]
+
+
+def register(client: Client, image: NewImage, marker: Marker, datastore_id: int) -> int:
+    """Allocate *image* in the datastore and return its id.
+
+    The capacity check of oned is off: it would count the virtual size although the file is
+    already there. For users outside oneadmin oned ignores the flag and checks all the same.
+    """
+    template = to_xml(attributes(image, marker))
+    return client.number("one.image.allocate", template, datastore_id, True)
+
+
+def find_by_marker(client: Client, marker: Marker) -> int | None:
+    """Id of the image that carries *marker*, or None."""
+    for item in client.document("one.imagepool.info", *ALL).findall("IMAGE"):
+        if marker.matches(item.find("TEMPLATE")):
+            return number(item, "ID")
+    return None
+
+
+def name_holder(client: Client, name: str, user: str) -> int | None:
+    """Id of *user*'s image called *name*, or None."""
+    for item in client.document("one.imagepool.info", *ALL).findall("IMAGE"):
+        if text(item, "NAME") == name and text(item, "UNAME") == user:
+            return number(item, "ID")
+    return None
+
+
+def wait_ready(client: Client, image_id: int, deadline: Deadline) -> etree._Element:
+    """The image's document once it is READY. Raises StateUnexpected when it goes to ERROR."""
+
+    def ready() -> etree._Element | None:
+        document = client.document("one.image.info", image_id)
+        state = number(document, "STATE")
+        if state == ERROR:
+            raise StateUnexpected(
+                f"image {image_id} went to ERROR: {text(document, 'TEMPLATE/ERROR', 'no reason given')}"
+            )
+        return document if state == READY else None
+
+    return wait_until(ready, deadline, what=f"image {image_id} to become READY", interval_s=0.5)
+
+
+def delete(client: Client, image_id: int, deadline: Deadline) -> None:
+    """Delete the image and its file; an image already gone is success."""
+
+    def gone() -> bool:
+        try:
+            document = client.document("one.image.info", image_id)
+        except Rejected as exc:
+            if exc.code == NO_EXISTS:
+                return True
+            raise
+        if number(document, "STATE") == ERROR:
+            raise StateUnexpected(
+                f"image {image_id} cannot be deleted: {text(document, 'TEMPLATE/ERROR')}",
+                hint="See /var/log/one/oned.log, then: oneimage delete --force.",
+            )
+        return False
+
+    if gone():
+        return
+    client.call("one.image.delete", image_id, False)
+    wait_until(gone, deadline, what=f"image {image_id} to be deleted", interval_s=0.5)

@@ -1,0 +1,73 @@
+"""Virtual networks: which one, and room for a guest's own MAC address."""
+
+from dataclasses import dataclass
+
+from lxml import etree
+
+from one_kvm_migrate.opennebula.client import Client
+from one_kvm_migrate.opennebula.template import to_xml
+from one_kvm_migrate.opennebula.xmlread import number, pick, text
+
+ALL = (-2, -1, -1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """A virtual network by id and name."""
+
+    id: int
+    name: str
+
+
+def find_network(client: Client, wanted: str) -> Network:
+    """The virtual network *wanted* (id or name). Raises Rejected."""
+    item = pick(client.document("one.vnpool.info", *ALL), "VNET", wanted, "network")
+    return Network(id=number(item, "ID"), name=text(item, "NAME"))
+
+
+def range_of_mac(client: Client, network_id: int, mac: str) -> int | None:
+    """Id of the network's address range that holds *mac*, or None.
+
+    oned leases an address to a NIC with a MAC only when a range holds that MAC.
+    """
+    wanted = _mac_number(mac)
+    for item in _ranges(client, network_id):
+        first = text(item, "MAC")
+        if first and 0 <= wanted - _mac_number(first) < number(item, "SIZE"):
+            return number(item, "AR_ID")
+    return None
+
+
+def mac_in_use(client: Client, network_id: int, mac: str) -> bool:
+    """True when another machine already leases *mac* in the network."""
+    return any(
+        text(lease, "MAC").lower() == mac.lower()
+        for item in _ranges(client, network_id)
+        for lease in item.findall("LEASES/LEASE")
+    )
+
+
+def add_mac_range(client: Client, network_id: int, mac: str) -> int:
+    """Add a range of one address for *mac* and return its id; an existing one is returned."""
+    present = range_of_mac(client, network_id, mac)
+    if present is not None:
+        return present
+    template = to_xml([("AR", {"TYPE": "ETHER", "MAC": mac, "SIZE": "1"})])
+    client.call("one.vn.add_ar", network_id, template)
+    added = range_of_mac(client, network_id, mac)
+    assert added is not None, "oned accepted the range but does not list it"
+    return added
+
+
+def remove_range(client: Client, network_id: int, range_id: int) -> None:
+    """Remove an address range; one already gone is success."""
+    if any(number(item, "AR_ID", -1) == range_id for item in _ranges(client, network_id)):
+        client.call("one.vn.rm_ar", network_id, range_id)
+
+
+def _ranges(client: Client, network_id: int) -> list[etree._Element]:
+    return client.document("one.vn.info", network_id).findall("AR_POOL/AR")
+
+
+def _mac_number(mac: str) -> int:
+    return int(mac.replace(":", ""), 16)

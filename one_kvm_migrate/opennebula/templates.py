@@ -1,0 +1,47 @@
+"""VM templates: created, found again by marker, deleted, instantiated."""
+
+from one_kvm_migrate.errors import Rejected
+from one_kvm_migrate.opennebula.client import NO_EXISTS, Client
+from one_kvm_migrate.opennebula.markers import Marker
+from one_kvm_migrate.opennebula.template import Attributes, to_xml
+from one_kvm_migrate.opennebula.xmlread import number, text
+
+ALL = (-2, -1, -1)
+
+
+def create(client: Client, attributes: Attributes, marker: Marker) -> int:
+    """Allocate a VM template and return its id."""
+    return client.number("one.template.allocate", to_xml([*attributes, *marker.attributes()]))
+
+
+def find_by_marker(client: Client, marker: Marker) -> int | None:
+    """Id of the VM template that carries *marker*, or None."""
+    for item in client.document("one.templatepool.info", *ALL).findall("VMTEMPLATE"):
+        if marker.matches(item.find("TEMPLATE")):
+            return number(item, "ID")
+    return None
+
+
+def name_holder(client: Client, name: str, user: str) -> int | None:
+    """Id of *user*'s VM template called *name*, or None."""
+    for item in client.document("one.templatepool.info", *ALL).findall("VMTEMPLATE"):
+        if text(item, "NAME") == name and text(item, "UNAME") == user:
+            return number(item, "ID")
+    return None
+
+
+def delete(client: Client, template_id: int) -> None:
+    """Delete the template, never its images; a template already gone is success."""
+    try:
+        client.call("one.template.delete", template_id, False)
+    except Rejected as exc:
+        if exc.code != NO_EXISTS:
+            raise
+
+
+def instantiate(
+    client: Client, template_id: int, name: str, marker: Marker, *, hold: bool
+) -> int:
+    """Make a VM of the template and return its id. With *hold* nothing schedules it."""
+    extra = to_xml(marker.attributes())
+    return client.number("one.template.instantiate", template_id, name, hold, extra, False)

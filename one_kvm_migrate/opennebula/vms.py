@@ -1,0 +1,113 @@
+"""VMs: found by marker, watched until they run, ended."""
+
+from dataclasses import dataclass
+
+from lxml import etree
+
+from one_kvm_migrate.deadline import Deadline, wait_until
+from one_kvm_migrate.errors import Rejected, StateUnexpected
+from one_kvm_migrate.opennebula.client import NO_EXISTS, Client
+from one_kvm_migrate.opennebula.markers import Marker
+from one_kvm_migrate.opennebula.xmlread import number, text
+from one_kvm_migrate.secret import Secret
+
+# include/VirtualMachine.h of OpenNebula.
+PENDING, HOLD, ACTIVE, DONE = 1, 2, 3, 6
+POWEROFF, UNDEPLOYED = 8, 9
+LCM_RUNNING = 3
+LCM_FAILURES = {14, *range(36, 43), 44, 46, 47, 48, 49, 50, 61}
+STATE_NAMES = (
+    "INIT PENDING HOLD ACTIVE STOPPED SUSPENDED DONE FAILED POWEROFF UNDEPLOYED CLONING "
+    "CLONING_FAILURE"
+).split()
+NOT_DONE = (-2, -1, -1, -1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """Where a running VM is and how its console is reached."""
+
+    vm_id: int
+    deploy_id: str
+    host: str
+    vnc_listen: str
+    vnc_port: int
+    vnc_password: Secret
+
+
+def find_by_marker(client: Client, marker: Marker) -> int | None:
+    """Id of the VM (not DONE) that carries *marker*, or None."""
+    for item in client.document("one.vmpool.infoextended", *NOT_DONE).findall("VM"):
+        if marker.matches(item.find("USER_TEMPLATE")):
+            return number(item, "ID")
+    return None
+
+
+def state_name(document: etree._Element) -> str:
+    """``RUNNING`` for an active running VM, else the state's name (ACTIVE shows its LCM number)."""
+    state, lcm = number(document, "STATE"), number(document, "LCM_STATE")
+    if state != ACTIVE:
+        return STATE_NAMES[state] if 0 <= state < len(STATE_NAMES) else str(state)
+    return "RUNNING" if lcm == LCM_RUNNING else f"ACTIVE/{lcm}"
+
+
+def deploy(client: Client, vm_id: int, host_id: int) -> None:
+    """Deploy a held or pending VM on a host, with oned's capacity check."""
+    client.call("one.vm.deploy", vm_id, host_id, True, -1, "")
+
+
+def wait_running(client: Client, vm_id: int, deadline: Deadline) -> Running:
+    """Wait until the VM runs.
+
+    Raises StateUnexpected with oned's own reason when it cannot start, DeadlineExceeded.
+    """
+
+    def running() -> etree._Element | None:
+        document = client.document("one.vm.info", vm_id)
+        state, lcm = number(document, "STATE"), number(document, "LCM_STATE")
+        if state == ACTIVE and lcm == LCM_RUNNING:
+            return document
+        if (state == ACTIVE and lcm in LCM_FAILURES) or state not in (0, PENDING, HOLD, ACTIVE, 10):
+            reason = text(document, "USER_TEMPLATE/ERROR", "no reason given")
+            raise StateUnexpected(
+                f"VM {vm_id} did not start, it is {state_name(document)}: {reason}",
+                hint=f"See the VM's log: onevm show {vm_id}, /var/log/one/{vm_id}.log.",
+            )
+        return None
+
+    return _running(wait_until(running, deadline, what=f"VM {vm_id} to run", interval_s=0.5))
+
+
+def _running(document: etree._Element) -> Running:
+    graphics = document.find("TEMPLATE/GRAPHICS")
+    history = document.findall("HISTORY_RECORDS/HISTORY")
+    return Running(
+        vm_id=number(document, "ID"),
+        deploy_id=text(document, "DEPLOY_ID"),
+        host=text(history[-1], "HOSTNAME") if history else "",
+        vnc_listen="" if graphics is None else text(graphics, "LISTEN"),
+        vnc_port=0 if graphics is None else number(graphics, "PORT"),
+        vnc_password=Secret("" if graphics is None else text(graphics, "PASSWD")),
+    )
+
+
+def terminate(client: Client, vm_id: int, deadline: Deadline) -> None:
+    """End the VM hard and wait until it is DONE; one already done or gone is success."""
+
+    def done() -> bool:
+        try:
+            document = client.document("one.vm.info", vm_id)
+        except Rejected as exc:
+            if exc.code == NO_EXISTS:
+                return True
+            raise
+        return number(document, "STATE") == DONE
+
+    if done():
+        return
+    try:
+        client.call("one.vm.action", "terminate-hard", vm_id)
+    except StateUnexpected:
+        # In the middle of another action or in a failure state: recover-delete always works.
+        client.call("one.vm.recover", vm_id, 3)
+    wait_until(done, deadline, what=f"VM {vm_id} to end", interval_s=0.5)
