@@ -19,6 +19,7 @@ KILL_GRACE_S = 5.0
 CHUNK = 65536
 
 OnOutput = Callable[[bytes], None]
+OnStart = Callable[["subprocess.Popen[bytes]"], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,11 +41,13 @@ def run(
     env: Mapping[str, str] | None = None,
     cwd: str | None = None,
     max_stdout_bytes: int = 16 << 20,
+    on_start: OnStart | None = None,
 ) -> Outcome:
     """Run *argv* to its end and return its Outcome.
 
     ``ok`` lists the exit statuses that are data, not failures. Output is read as it comes;
     ``on_stdout`` gets raw chunks. The environment is ours with ``LC_ALL=C`` unless given.
+    ``on_start`` gets the process, so that another thread can end it with kill_group.
 
     Raises EnvironmentMissing (not installed), ToolFailed (other status, or more than
     ``max_stdout_bytes`` of output), DeadlineExceeded (group killed).
@@ -63,6 +66,8 @@ def run(
         start_new_session=True,
     )
     try:
+        if on_start is not None:
+            on_start(process)
         stdout, tail = _pump(process, args, deadline, stdin, on_stdout, max_stdout_bytes)
         process.wait()
     except BaseException:
