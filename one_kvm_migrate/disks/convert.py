@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from one_kvm_migrate.deadline import Deadline
-from one_kvm_migrate.disks.nodes import source_node
+from one_kvm_migrate.disks.nodes import qcow2_node, source_node
 from one_kvm_migrate.errors import (
     ContentMismatch,
     ConvertFailed,
@@ -142,6 +142,19 @@ def convert(
     )
 
 
+def adopt(disk: SourceDisk, image: Path, *, deadline: Deadline) -> ConvertedImage:
+    """Facts of *image*, which ``convert`` finished earlier (its name says it is complete)."""
+    started = time.monotonic()
+    return ConvertedImage(
+        path=str(image),
+        virtual_bytes=qemu_img.virtual_size_bytes(qcow2_node(image), deadline=deadline),
+        file_bytes=image.stat().st_size,
+        source_bytes=source_bytes(disk),
+        sha256=_sha256(image, ignore_progress),
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
 def _check_target(disk: SourceDisk, target: Path, overwrite: bool) -> None:
     if not target.parent.is_dir():
         raise UsageError(f"the folder {target.parent} does not exist", hint="Create it first.")
@@ -192,8 +205,7 @@ def _verify(
     report = qemu_img.check(partial, deadline=deadline)
     if report.corruptions or report.errors or report.leaks:
         raise ContentMismatch(f"qemu-img check finds errors in the image made of {disk.path}")
-    written = {"driver": "qcow2", "file": {"driver": "file", "filename": str(partial)}}
-    virtual = qemu_img.virtual_size_bytes(written, deadline=deadline)
+    virtual = qemu_img.virtual_size_bytes(qcow2_node(partial), deadline=deadline)
     if disk.capacity_bytes is not None and virtual != disk.capacity_bytes:
         raise ContentMismatch(
             f"{disk.path} says it holds {disk.capacity_bytes} bytes but {virtual} were read",
@@ -201,7 +213,7 @@ def _verify(
         )
     same = qemu_img.same_content(
         source_node(disk),
-        partial,
+        qcow2_node(partial),
         deadline=deadline,
         on_progress=lambda fraction: on_progress("compare", fraction),
     )

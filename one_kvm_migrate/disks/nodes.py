@@ -1,5 +1,6 @@
 """A source disk as a qemu block node with every driver named: nothing is left to probing."""
 
+from pathlib import Path
 from typing import Any
 
 from one_kvm_migrate.errors import SourceUnsupported
@@ -46,3 +47,13 @@ def source_node(disk: SourceDisk) -> dict[str, Any]:
     if disk.format is DiskFormat.QCOW2:
         node["backing"] = None
     return node
+
+
+def qcow2_node(path: Path) -> dict[str, Any]:
+    """Read-only node of an image of ours: qcow2 that stands alone."""
+    return {
+        "driver": "qcow2",
+        "read-only": True,
+        "backing": None,
+        "file": {"driver": "file", "filename": str(path)},
+    }

@@ -64,12 +64,14 @@ def find_by_marker(client: Client, marker: Marker) -> int | None:
     return None
 
 
-def name_holder(client: Client, name: str, user: str) -> int | None:
-    """Id of *user*'s image called *name*, or None."""
-    for item in client.document("one.imagepool.info", *ALL).findall("IMAGE"):
-        if text(item, "NAME") == name and text(item, "UNAME") == user:
-            return number(item, "ID")
-    return None
+def names(client: Client, user: str) -> dict[str, int]:
+    """Ids of *user*'s images by name (a name is unique per owner)."""
+    pool = client.document("one.imagepool.info", *ALL)
+    return {
+        text(item, "NAME"): number(item, "ID")
+        for item in pool.findall("IMAGE")
+        if text(item, "UNAME") == user
+    }
 
 
 def wait_ready(client: Client, image_id: int, deadline: Deadline) -> etree._Element:

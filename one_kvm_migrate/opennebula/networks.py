@@ -38,13 +38,21 @@ def range_of_mac(client: Client, network_id: int, mac: str) -> int | None:
     return None
 
 
-def mac_in_use(client: Client, network_id: int, mac: str) -> bool:
-    """True when another machine already leases *mac* in the network."""
-    return any(
-        text(lease, "MAC").lower() == mac.lower()
+def own_range_of_mac(client: Client, network_id: int, mac: str) -> int | None:
+    """Id of the range that was made by ``add_mac_range`` for *mac*, or None."""
+    for item in _ranges(client, network_id):
+        if text(item, "MAC").lower() == mac.lower() and text(item, "OKM_MAC") == "YES":
+            return number(item, "AR_ID")
+    return None
+
+
+def leased_macs(client: Client, network_id: int) -> set[str]:
+    """MAC addresses (lower case) that machines lease in the network."""
+    return {
+        text(lease, "MAC").lower()
         for item in _ranges(client, network_id)
         for lease in item.findall("LEASES/LEASE")
-    )
+    }
 
 
 def add_mac_range(client: Client, network_id: int, mac: str) -> int:
@@ -52,7 +60,7 @@ def add_mac_range(client: Client, network_id: int, mac: str) -> int:
     present = range_of_mac(client, network_id, mac)
     if present is not None:
         return present
-    template = to_xml([("AR", {"TYPE": "ETHER", "MAC": mac, "SIZE": "1"})])
+    template = to_xml([("AR", {"TYPE": "ETHER", "MAC": mac, "SIZE": "1", "OKM_MAC": "YES"})])
     client.call("one.vn.add_ar", network_id, template)
     added = range_of_mac(client, network_id, mac)
     assert added is not None, "oned accepted the range but does not list it"

@@ -22,12 +22,14 @@ def find_by_marker(client: Client, marker: Marker) -> int | None:
     return None
 
 
-def name_holder(client: Client, name: str, user: str) -> int | None:
-    """Id of *user*'s VM template called *name*, or None."""
-    for item in client.document("one.templatepool.info", *ALL).findall("VMTEMPLATE"):
-        if text(item, "NAME") == name and text(item, "UNAME") == user:
-            return number(item, "ID")
-    return None
+def names(client: Client, user: str) -> dict[str, int]:
+    """Ids of *user*'s VM templates by name."""
+    pool = client.document("one.templatepool.info", *ALL)
+    return {
+        text(item, "NAME"): number(item, "ID")
+        for item in pool.findall("VMTEMPLATE")
+        if text(item, "UNAME") == user
+    }
 
 
 def delete(client: Client, template_id: int) -> None:

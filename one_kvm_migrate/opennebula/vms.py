@@ -51,6 +51,11 @@ def state_name(document: etree._Element) -> str:
     return "RUNNING" if lcm == LCM_RUNNING else f"ACTIVE/{lcm}"
 
 
+def is_waiting(client: Client, vm_id: int) -> bool:
+    """True while the VM is not yet on a host (PENDING or HOLD)."""
+    return number(client.document("one.vm.info", vm_id), "STATE") in (PENDING, HOLD)
+
+
 def deploy(client: Client, vm_id: int, host_id: int) -> None:
     """Deploy a held or pending VM on a host, with oned's capacity check."""
     client.call("one.vm.deploy", vm_id, host_id, True, -1, "")

@@ -1,0 +1,1 @@
+"""From sources to proven machines: plan, journal, steps, runner."""

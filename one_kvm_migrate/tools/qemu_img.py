@@ -85,16 +85,15 @@ def check(path: Path, *, deadline: Deadline) -> CheckReport:
     )
 
 
-def same_content(node: Node, path: Path, *, deadline: Deadline, on_progress: Progress) -> bool:
-    """True when the qcow2 file *path* and *node* hold the same bytes for the guest."""
-    other = {"driver": "qcow2", "file": {"driver": "file", "filename": str(path)}}
+def same_content(one: Node, other: Node, *, deadline: Deadline, on_progress: Progress) -> bool:
+    """True when both images hold the same bytes for the guest."""
 
     def forward(chunk: bytes) -> None:
         found = _PERCENT.findall(chunk)
         if found:
             on_progress(float(found[-1]) / 100)
 
-    argv = ["qemu-img", "compare", "-p", file_name(node), file_name(other)]
+    argv = ["qemu-img", "compare", "-p", file_name(one), file_name(other)]
     return run(argv, deadline=deadline, ok=(0, 1), on_stdout=forward).rc == 0
 
 

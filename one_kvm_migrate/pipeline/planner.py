@@ -1,0 +1,192 @@
+"""Makes a Plan: reads the sources, asks OpenNebula, measures. Nothing is written anywhere."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from one_kvm_migrate.deadline import Deadline
+from one_kvm_migrate.disks.convert import fingerprint, needed_bytes, require_space, source_bytes
+from one_kvm_migrate.disks.estimate import estimate
+from one_kvm_migrate.errors import OkmError, Rejected, SourceUnsupported
+from one_kvm_migrate.guest.hardware import Hardware, twin
+from one_kvm_migrate.model import SourceDisk, SourceVm
+from one_kvm_migrate.opennebula import images, templates
+from one_kvm_migrate.opennebula.client import Client
+from one_kvm_migrate.opennebula.datastores import find_image_datastore
+from one_kvm_migrate.opennebula.hosts import find_host
+from one_kvm_migrate.opennebula.networks import Network, find_network, leased_macs
+from one_kvm_migrate.pipeline.plan import (
+    DiskPlan,
+    FailedSource,
+    MachinePlan,
+    Plan,
+    Refusal,
+    RunOptions,
+)
+from one_kvm_migrate.sources.base import inspect
+
+MEASURE_TIMEOUT_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the command line asks to move, and where to. Names or ids as the user gave them."""
+
+    sources: tuple[Path, ...]
+    datastore: str
+    network: str | None
+    name: str | None
+    options: RunOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Taken:
+    """What exists already, asked once for the whole plan."""
+
+    images: dict[str, int]
+    templates: dict[str, int]
+    macs: set[str]
+
+
+def make_plan(client: Client, request: Request) -> Plan:
+    """The plan for *request*.
+
+    Raises what makes the whole run impossible (AuthError, Unreachable, Rejected, ConfigError,
+    NoSpace); what speaks against one source or machine becomes a Refusal in the plan.
+    """
+    datastore = find_image_datastore(client, request.datastore)
+    network = find_network(client, request.network) if request.network is not None else None
+    if request.options.host is not None:
+        find_host(client, request.options.host)
+    taken = _Taken(
+        images=images.names(client, client.user),
+        templates=templates.names(client, client.user),
+        macs=leased_macs(client, network.id) if network is not None else set(),
+    )
+    machines: list[MachinePlan] = []
+    failed: list[FailedSource] = []
+    for path in request.sources:
+        try:
+            found = inspect(path)
+        except OkmError as exc:
+            failed.append(FailedSource(path=str(path), refusal=_refusal(exc)))
+            continue
+        for vm in found:
+            machines.append(_machine(len(machines), vm, request, network, taken))
+    plan = Plan(
+        endpoint=client.endpoint,
+        user=client.user,
+        datastore=datastore,
+        network=network,
+        options=request.options,
+        machines=tuple(_refuse_twins(machines)),
+        failed_sources=tuple(failed),
+    )
+    needed = sum(disk.needed_bytes for machine in plan.movable for disk in machine.disks)
+    require_space(Path(datastore.base_path), needed)
+    return plan
+
+
+def _machine(
+    index: int, vm: SourceVm, request: Request, network: Network | None, taken: _Taken
+) -> MachinePlan:
+    name = request.name or vm.name
+    hardware = twin(vm)
+    refusals = [
+        Refusal(message=text, exit_code=SourceUnsupported.exit_code) for text in vm.refusals
+    ]
+    disks: list[DiskPlan] = []
+    if not vm.disks:
+        refusals.append(_refusal(SourceUnsupported(f"machine {vm.name} has no hard disk")))
+    if not refusals:
+        for number, disk in enumerate(vm.disks):
+            try:
+                disks.append(_disk(number, disk, _image_name(name, number, len(vm.disks)), hardware))
+            except OkmError as exc:
+                refusals.append(_refusal(exc))
+        refusals += _name_refusals(taken, name, disks)
+        refusals += _mac_refusals(taken, vm, request.options)
+    return MachinePlan(
+        index=index,
+        vm=vm,
+        hardware=hardware,
+        name=name,
+        disks=tuple(disks),
+        warnings=tuple([*vm.warnings, *hardware.notes, *_network_warnings(vm, network)]),
+        refusals=tuple(refusals),
+    )
+
+
+def _disk(index: int, disk: SourceDisk, image_name: str, hardware: Hardware) -> DiskPlan:
+    guess = estimate(disk)
+    return DiskPlan(
+        index=index,
+        source=disk,
+        fingerprint=fingerprint(disk),
+        image_name=image_name,
+        dev_prefix=hardware.dev_prefixes[index],
+        source_bytes=source_bytes(disk),
+        needed_bytes=needed_bytes(disk, deadline=Deadline(MEASURE_TIMEOUT_S)),
+        estimate_bytes=guess.file_bytes,
+        estimate_s=guess.seconds,
+    )
+
+
+def _image_name(machine_name: str, index: int, count: int) -> str:
+    return machine_name if count == 1 else f"{machine_name}-disk{index}"
+
+
+def _name_refusals(taken: _Taken, name: str, disks: Iterable[DiskPlan]) -> list[Refusal]:
+    wanted = [("template", name, taken.templates.get(name))]
+    wanted += [("image", disk.image_name, taken.images.get(disk.image_name)) for disk in disks]
+    return [
+        _refusal(
+            Rejected(
+                f"the name {wanted_name} is already taken by {kind} {holder}",
+                hint="Give another name with --name, or remove the old object.",
+            )
+        )
+        for kind, wanted_name, holder in wanted
+        if holder is not None
+    ]
+
+
+def _network_warnings(vm: SourceVm, network: Network | None) -> list[str]:
+    if vm.nics and network is None:
+        return [f"{len(vm.nics)} network adapter(s) left out: no --network given"]
+    return []
+
+
+def _mac_refusals(taken: _Taken, vm: SourceVm, options: RunOptions) -> list[Refusal]:
+    if not options.template.keep_mac:
+        return []
+    return [
+        _refusal(
+            Rejected(
+                f"the MAC address {nic.mac} is already in use in the network",
+                hint="End the machine that has it, or use --new-mac.",
+            )
+        )
+        for nic in vm.nics
+        if nic.mac in taken.macs
+    ]
+
+
+def _refuse_twins(machines: Sequence[MachinePlan]) -> list[MachinePlan]:
+    """Refuse the second machine of a name within one run."""
+    seen: set[str] = set()
+    result = []
+    for machine in machines:
+        if machine.name in seen:
+            twice = Rejected(
+                f"the name {machine.name} is used by two machines of this run",
+                hint="Run them one by one with --name.",
+            )
+            machine = replace(machine, refusals=(*machine.refusals, _refusal(twice)))
+        seen.add(machine.name)
+        result.append(machine)
+    return result
+
+
+def _refusal(exc: OkmError) -> Refusal:
+    return Refusal(message=exc.sentence(), exit_code=exc.exit_code)

@@ -1,0 +1,162 @@
+"""Carries plans out, step by step over the journal; resumes and rolls back."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from one_kvm_migrate.disks.convert import Progress, ignore_progress
+from one_kvm_migrate.errors import JournalError, OkmError, VerifyError
+from one_kvm_migrate.opennebula.client import Client
+from one_kvm_migrate.pipeline.journal import Journal, RunState, StepState
+from one_kvm_migrate.pipeline.plan import MachinePlan, Plan, dump, load
+from one_kvm_migrate.pipeline.steps import machine_steps
+from one_kvm_migrate.pipeline.steps.base import Step, StepContext
+
+log = logging.getLogger(__name__)
+
+ProgressFor = Callable[[str], Progress]
+OnStep = Callable[[str, str, str], None]
+
+
+def no_progress(_title: str) -> Progress:
+    """For callers that show no progress."""
+    return ignore_progress
+
+
+def no_steps(_machine: str, _step: str, _state: str) -> None:
+    """For callers that do not follow the steps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observer:
+    """How a run is watched: a progress callback per disk, and (machine, step, state) events."""
+
+    progress_for: ProgressFor = no_progress
+    on_step: OnStep = no_steps
+
+
+class Runner:
+    """Works on runs of one journal with one OpenNebula session."""
+
+    def __init__(self, client: Client, journal: Journal, observer: Observer | None = None) -> None:
+        self._client = client
+        self._journal = journal
+        self._observer = observer or Observer()
+
+    def start(self, plan: Plan) -> str:
+        """Journal *plan* as a new run, carry it out, and return the run's id.
+
+        A machine that fails never stops the others; ``outcome.report`` tells how each ended.
+        """
+        run_id = self._journal.new_run(plan.digest(), dump(plan))
+        with self._journal.lock(run_id):
+            self._work(run_id, plan)
+        return run_id
+
+    def resume(self, run_id: str) -> None:
+        """Go on where the run stopped; failed and undone machines are tried again.
+
+        A finished run is left as it is. Raises JournalError for one that was rolled back.
+        """
+        with self._journal.lock(run_id):
+            row = self._journal.run(run_id)
+            if row.state is RunState.ROLLED_BACK:
+                raise JournalError(f"run {run_id} was rolled back", hint="Start a new run.")
+            self._work(run_id, load(row.plan))
+
+    def rollback(self, run_id: str) -> None:
+        """Undo all that the run made, newest first. A second rollback does nothing.
+
+        Every machine is tried even if one cannot be undone; the first error is raised then.
+        """
+        errors: list[OkmError] = []
+        with self._journal.lock(run_id):
+            plan = load(self._journal.run(run_id).plan)
+            for machine in reversed(plan.movable):
+                try:
+                    self._undo(self._context(run_id, plan, machine))
+                except OkmError as exc:
+                    errors.append(exc)
+            if errors:
+                raise errors[0]
+            self._journal.set_state(run_id, RunState.ROLLED_BACK)
+
+    def _work(self, run_id: str, plan: Plan) -> None:
+        self._journal.set_state(run_id, RunState.ACTIVE)
+        good = True
+        for machine in plan.movable:
+            good &= self._machine(self._context(run_id, plan, machine))
+        self._journal.set_state(run_id, RunState.DONE if good else RunState.FAILED)
+
+    def _machine(self, ctx: StepContext) -> bool:
+        known = {row.step: row for row in self._journal.steps(ctx.run_id, ctx.machine.index)}
+        for seq, step in enumerate(machine_steps(ctx.plan, ctx.machine)):
+            row = known.get(step.name)
+            if row is not None and row.state is StepState.DONE:
+                ctx.results[step.name] = row.result
+                continue
+            # FAILED counts too: an error may have come after the effect (a lost answer).
+            unsure = row is not None and row.state in (StepState.INTENT, StepState.FAILED)
+            try:
+                self._step(ctx, step, seq, unsure=unsure)
+            except OkmError as exc:
+                self._failed(ctx, step, exc)
+                return False
+        return True
+
+    def _step(self, ctx: StepContext, step: Step, seq: int, *, unsure: bool) -> None:
+        run_id, machine = ctx.run_id, ctx.machine
+        self._observer.on_step(machine.name, step.name, "begin")
+        log.info("run=%s machine=%s step=%s begin", run_id, machine.name, step.name)
+        self._journal.intend(run_id, machine.index, step.name, seq)
+        result = step.recover(ctx) if unsure else None
+        if result is None:
+            result = step.act(ctx)
+        self._journal.done(run_id, machine.index, step.name, result)
+        ctx.results[step.name] = result
+        log.info("run=%s machine=%s step=%s done", run_id, machine.name, step.name)
+        self._observer.on_step(machine.name, step.name, "done")
+
+    def _failed(self, ctx: StepContext, step: Step, exc: OkmError) -> None:
+        """Journal the failure; undo the machine unless a resume or a look at it can help."""
+        self._journal.failed(
+            ctx.run_id, ctx.machine.index, step.name, exc.sentence(), exc.exit_code
+        )
+        self._observer.on_step(ctx.machine.name, step.name, "failed")
+        if exc.retryable or isinstance(exc, VerifyError):
+            return
+        try:
+            self._undo(ctx)
+        except OkmError as undo_error:
+            log.warning(
+                "run=%s machine=%s could not be undone: %s",
+                ctx.run_id,
+                ctx.machine.name,
+                undo_error.sentence(),
+            )
+
+    def _undo(self, ctx: StepContext) -> None:
+        known = {row.step: row for row in self._journal.steps(ctx.run_id, ctx.machine.index)}
+        for step in reversed(machine_steps(ctx.plan, ctx.machine)):
+            row = known.get(step.name)
+            if row is None or row.state is StepState.UNDONE:
+                continue
+            result: dict[str, Any] | None = row.result if row.state is StepState.DONE else None
+            step.undo(ctx, result)
+            self._journal.undone(ctx.run_id, ctx.machine.index, step.name)
+            self._observer.on_step(ctx.machine.name, step.name, "undone")
+
+    def _context(self, run_id: str, plan: Plan, machine: MachinePlan) -> StepContext:
+        return StepContext(
+            client=self._client,
+            run_id=run_id,
+            plan=plan,
+            machine=machine,
+            work_dir=self._work_dir(run_id, machine),
+            on_progress=self._observer.progress_for(machine.name),
+        )
+
+    def _work_dir(self, run_id: str, machine: MachinePlan) -> Path:
+        return self._journal.state_dir / "runs" / run_id / str(machine.index)

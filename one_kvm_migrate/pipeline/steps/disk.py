@@ -1,0 +1,107 @@
+"""Disk steps: convert straight into the datastore, then register the file by SOURCE."""
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+from one_kvm_migrate.deadline import Deadline
+from one_kvm_migrate.disks.convert import adopt, convert, fingerprint
+from one_kvm_migrate.errors import SourceChanged
+from one_kvm_migrate.opennebula import images
+from one_kvm_migrate.pipeline.plan import DiskPlan, file_name, target_path
+from one_kvm_migrate.pipeline.steps.base import CONVERT_TIMEOUT_S, RPC_WAIT_S, Result, StepContext
+
+
+class ConvertStep:
+    """Make the compressed qcow2 file of one disk inside the datastore's folder."""
+
+    def __init__(self, disk: DiskPlan) -> None:
+        self.disk = disk
+        self.name = f"convert:{disk.index}"
+
+    def act(self, ctx: StepContext) -> Result:
+        """Convert; the result is the ConvertedImage as a dict."""
+        if fingerprint(self.disk.source) != self.disk.fingerprint:
+            raise SourceChanged(
+                f"{self.disk.source.path} changed since the run was planned",
+                hint="Roll the run back and start a new one.",
+            )
+        target = self._target(ctx)
+        image = convert(
+            self.disk.source,
+            target,
+            deadline=Deadline(CONVERT_TIMEOUT_S),
+            on_progress=ctx.on_progress,
+            overwrite=True,
+        )
+        _hand_over(target)
+        return asdict(image)
+
+    def recover(self, ctx: StepContext) -> Result | None:
+        """A file under its final name is complete: only its facts are read again."""
+        target = self._target(ctx)
+        if not target.is_file():
+            return None
+        _hand_over(target)
+        return asdict(adopt(self.disk.source, target, deadline=Deadline(CONVERT_TIMEOUT_S)))
+
+    def undo(self, ctx: StepContext, result: Result | None) -> None:
+        """Remove the file (deleting the image has done so already) and any partial one."""
+        target = self._target(ctx)
+        target.unlink(missing_ok=True)
+        target.with_name(target.name + ".partial").unlink(missing_ok=True)
+
+    def _target(self, ctx: StepContext) -> Path:
+        return target_path(ctx.plan, ctx.run_id, ctx.machine.index, self.disk.index)
+
+
+class RegisterStep:
+    """Register the converted file as an image."""
+
+    def __init__(self, disk: DiskPlan) -> None:
+        self.disk = disk
+        self.name = f"register:{disk.index}"
+
+    def act(self, ctx: StepContext) -> Result:
+        """Allocate the image and wait until it is READY."""
+        converted = ctx.results[f"convert:{self.disk.index}"]
+        options = ctx.plan.options
+        image = images.NewImage(
+            name=self.disk.image_name,
+            source=ctx.plan.datastore.source(
+                file_name(ctx.run_id, ctx.machine.index, self.disk.index)
+            ),
+            virtual_bytes=converted["virtual_bytes"],
+            sha256=converted["sha256"],
+            persistent=options.persistent,
+            dev_prefix=self.disk.dev_prefix,
+            description=f"Migrated from {self.disk.source.path} by one-kvm-migrate",
+        )
+        number = images.register(ctx.client, image, ctx.marker(self.name), ctx.plan.datastore.id)
+        images.wait_ready(ctx.client, number, Deadline(RPC_WAIT_S))
+        return {"image_id": number, "source": image.source}
+
+    def recover(self, ctx: StepContext) -> Result | None:
+        """Look the image up by its mark: the answer to the allocation may have been lost."""
+        number = images.find_by_marker(ctx.client, ctx.marker(self.name))
+        if number is None:
+            return None
+        document = images.wait_ready(ctx.client, number, Deadline(RPC_WAIT_S))
+        return {"image_id": number, "source": document.findtext("SOURCE") or ""}
+
+    def undo(self, ctx: StepContext, result: Result | None) -> None:
+        """Delete the image, and with it its file."""
+        number = (
+            result["image_id"]
+            if result
+            else images.find_by_marker(ctx.client, ctx.marker(self.name))
+        )
+        if number is not None:
+            images.delete(ctx.client, number, Deadline(RPC_WAIT_S))
+
+
+def _hand_over(path: Path) -> None:
+    """Give the file to the datastore's owner: as root we would leave oneadmin a foreign file."""
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)
