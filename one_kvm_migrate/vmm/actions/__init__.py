@@ -1,0 +1,1 @@
+"""One module per action: ``timeout_s(settings)`` and ``run(call)``, which returns stdout's line."""
