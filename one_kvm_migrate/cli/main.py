@@ -87,9 +87,7 @@ def _setup_logging(verbose: int) -> None:
 
 
 def _cancel(number: int, _frame: FrameType | None) -> None:
-    raise Cancelled(
-        f"stopped by signal {number}", hint="Go on with: one-kvm-migrate resume."
-    )
+    raise Cancelled(f"stopped by signal {number}", hint="Go on with: one-kvm-migrate resume.")
 
 
 def _internal_error(exc: Exception) -> int:

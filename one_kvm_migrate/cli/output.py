@@ -74,7 +74,9 @@ def print_table(rows: Sequence[Row], columns: Sequence[str], title: str | None =
 
 def printable(text: str) -> str:
     """*text* without control characters, so that no name can write terminal escapes."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
 
 
 def _cell(value: Any) -> str:

@@ -17,8 +17,13 @@ def bars(*, quiet: bool = False) -> Iterator["Bars"]:
         yield LineBars()
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-    from rich.progress import TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     with Progress(
         TextColumn("{task.description}", markup=False),
@@ -35,6 +40,13 @@ class Bars:
 
     def __init__(self, live: object | None) -> None:
         self._live = live
+
+    def say(self, line: str) -> None:
+        """Print *line* to stderr without disturbing the bars."""
+        from rich.progress import Progress as Live
+
+        if isinstance(self._live, Live):
+            self._live.console.print(line, markup=False, highlight=False)
 
     def bar(self, title: str) -> Progress:
         """A callback (stage, fraction) that draws the bar *title*."""
@@ -59,6 +71,10 @@ class LineBars(Bars):
 
     def __init__(self) -> None:
         super().__init__(None)
+
+    def say(self, line: str) -> None:
+        """Print *line* to stderr."""
+        print(line, file=sys.stderr, flush=True)
 
     def bar(self, title: str) -> Progress:
         """A callback that prints ``title: stage 40 %`` to stderr."""

@@ -198,9 +198,7 @@ def _convert_error(disk: SourceDisk, partial: Path, exc: ToolFailed) -> Exceptio
     )
 
 
-def _verify(
-    disk: SourceDisk, partial: Path, deadline: Deadline, on_progress: Progress
-) -> int:
+def _verify(disk: SourceDisk, partial: Path, deadline: Deadline, on_progress: Progress) -> int:
     """Check the file, compare it with the source, and give back its virtual size (bytes)."""
     report = qemu_img.check(partial, deadline=deadline)
     if report.corruptions or report.errors or report.leaks:

@@ -78,12 +78,29 @@ def is_windows(os_hint: str | None) -> bool:
 
 
 _LINUX = (
-    "linux debian ubuntu fedora redhat oracle opensuse suse sles arch gentoo mandriva turbo "
-    "xandros centos rocky alma xubuntu lubuntu"
-).split()
+    "linux",
+    "debian",
+    "ubuntu",
+    "fedora",
+    "redhat",
+    "oracle",
+    "opensuse",
+    "suse",
+    "sles",
+    "arch",
+    "gentoo",
+    "mandriva",
+    "turbo",
+    "xandros",
+    "centos",
+    "rocky",
+    "alma",
+    "xubuntu",
+    "lubuntu",
+)
 
 
 def is_linux(os_hint: str | None) -> bool:
     """True for guests whose kernel has brought virtio drivers for over ten years."""
     hint = (os_hint or "").lower()
-    return any(hint.startswith(name) for name in _LINUX) and not hint.startswith("linux22")
+    return hint.startswith(_LINUX) and not hint.startswith("linux22")

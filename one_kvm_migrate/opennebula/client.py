@@ -127,7 +127,9 @@ class Client:
 
     def document(self, method: str, *params: Any) -> etree._Element:
         """Root element of a call that answers with XML."""
-        return parse_bytes(str(self.call(method, *params)).encode(), where=f"the answer to {method}")
+        return parse_bytes(
+            str(self.call(method, *params)).encode(), where=f"the answer to {method}"
+        )
 
     def _unreachable(self, exc: requests.RequestException) -> OpenNebulaError:
         if isinstance(exc, requests.exceptions.SSLError):

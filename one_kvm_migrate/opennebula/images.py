@@ -81,9 +81,8 @@ def wait_ready(client: Client, image_id: int, deadline: Deadline) -> etree._Elem
         document = client.document("one.image.info", image_id)
         state = number(document, "STATE")
         if state == ERROR:
-            raise StateUnexpected(
-                f"image {image_id} went to ERROR: {text(document, 'TEMPLATE/ERROR', 'no reason given')}"
-            )
+            reason = text(document, "TEMPLATE/ERROR", "no reason given")
+            raise StateUnexpected(f"image {image_id} went to ERROR: {reason}")
         return document if state == READY else None
 
     return wait_until(ready, deadline, what=f"image {image_id} to become READY", interval_s=0.5)

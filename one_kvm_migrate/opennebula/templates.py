@@ -41,9 +41,7 @@ def delete(client: Client, template_id: int) -> None:
             raise
 
 
-def instantiate(
-    client: Client, template_id: int, name: str, marker: Marker, *, hold: bool
-) -> int:
+def instantiate(client: Client, template_id: int, name: str, marker: Marker, *, hold: bool) -> int:
     """Make a VM of the template and return its id. With *hold* nothing schedules it."""
     extra = to_xml(marker.attributes())
     return client.number("one.template.instantiate", template_id, name, hold, extra, False)

@@ -28,7 +28,9 @@ def pick(pool: etree._Element, tag: str, wanted: str, what: str) -> etree._Eleme
     key = "ID" if wanted.isdigit() else "NAME"
     found = [item for item in objects if text(item, key) == wanted]
     if len(found) > 1:
-        raise Rejected(f"there are {len(found)} {what}s named {wanted}", hint="Give the id instead.")
+        raise Rejected(
+            f"there are {len(found)} {what}s named {wanted}", hint="Give the id instead."
+        )
     if not found:
         names = ", ".join(sorted(text(item, "NAME") for item in objects)[:10]) or "none"
         raise Rejected(f"{what} {wanted} does not exist", hint=f"There are: {names}.")

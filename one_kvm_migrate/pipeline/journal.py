@@ -151,7 +151,9 @@ class Journal:
 
     def runs(self) -> list[RunRow]:
         """All runs, newest first."""
-        return [_run_row(row) for row in self._db.execute("SELECT * FROM runs ORDER BY created DESC")]
+        return [
+            _run_row(row) for row in self._db.execute("SELECT * FROM runs ORDER BY created DESC")
+        ]
 
     def set_state(self, run_id: str, state: RunState) -> None:
         """Record the state of the whole run."""
@@ -214,9 +216,7 @@ class Journal:
 
 def _run_row(row: tuple[Any, ...]) -> RunRow:
     run_id, created, state, digest, plan = row
-    return RunRow(
-        run_id=run_id, created=created, state=RunState(state), digest=digest, plan=plan
-    )
+    return RunRow(run_id=run_id, created=created, state=RunState(state), digest=digest, plan=plan)
 
 
 def _step_row(row: tuple[Any, ...]) -> StepRow:

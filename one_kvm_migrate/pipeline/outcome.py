@@ -76,11 +76,9 @@ def _state(plan: Plan, machine: MachinePlan, rows: dict[str, StepRow]) -> str:
     states = [rows[name].state if name in rows else None for name in names]
     if all(state is StepState.DONE for state in states):
         return "done"
-    if StepState.FAILED in states:
+    if any(row.error is not None for row in rows.values()):
         return "failed"
-    if StepState.UNDONE in states:
-        return "undone"
-    return "unfinished"
+    return "undone" if StepState.UNDONE in states else "unfinished"
 
 
 def _error(machine: MachinePlan, rows: list[StepRow]) -> tuple[str | None, int]:

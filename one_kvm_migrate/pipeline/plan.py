@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ class RunOptions:
     host: str | None = None
     libvirt_uri: str | None = None
     boot_timeout_s: float = 300.0
-    template: TemplateOptions = TemplateOptions()
+    template: TemplateOptions = field(default_factory=TemplateOptions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

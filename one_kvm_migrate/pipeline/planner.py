@@ -101,7 +101,9 @@ def _machine(
     if not refusals:
         for number, disk in enumerate(vm.disks):
             try:
-                disks.append(_disk(number, disk, _image_name(name, number, len(vm.disks)), hardware))
+                disks.append(
+                    _disk(number, disk, _image_name(name, number, len(vm.disks)), hardware)
+                )
             except OkmError as exc:
                 refusals.append(_refusal(exc))
         refusals += _name_refusals(taken, name, disks)
@@ -182,9 +184,10 @@ def _refuse_twins(machines: Sequence[MachinePlan]) -> list[MachinePlan]:
                 f"the name {machine.name} is used by two machines of this run",
                 hint="Run them one by one with --name.",
             )
-            machine = replace(machine, refusals=(*machine.refusals, _refusal(twice)))
+            result.append(replace(machine, refusals=(*machine.refusals, _refusal(twice))))
+        else:
+            result.append(machine)
         seen.add(machine.name)
-        result.append(machine)
     return result
 
 

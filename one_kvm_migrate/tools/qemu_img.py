@@ -42,7 +42,9 @@ def virtual_size_bytes(node: Node, *, deadline: Deadline) -> int:
 
 def measure_bytes(node: Node, *, deadline: Deadline) -> int:
     """Upper bound of an uncompressed qcow2 holding *node*'s allocated blocks."""
-    return int(_json(["measure", "--output=json", "-O", "qcow2", file_name(node)], deadline)["required"])
+    return int(
+        _json(["measure", "--output=json", "-O", "qcow2", file_name(node)], deadline)["required"]
+    )
 
 
 def convert(

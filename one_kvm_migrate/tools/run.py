@@ -8,6 +8,7 @@ import selectors
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from shutil import which
 
@@ -15,6 +16,7 @@ from one_kvm_migrate.deadline import Deadline
 from one_kvm_migrate.errors import DeadlineExceeded, EnvironmentMissing, ToolFailed
 
 STDERR_TAIL_BYTES = 8192
+MAX_STDOUT_BYTES = 16 << 20
 KILL_GRACE_S = 5.0
 CHUNK = 65536
 
@@ -40,7 +42,6 @@ def run(
     on_stdout: OnOutput | None = None,
     env: Mapping[str, str] | None = None,
     cwd: str | None = None,
-    max_stdout_bytes: int = 16 << 20,
     on_start: OnStart | None = None,
 ) -> Outcome:
     """Run *argv* to its end and return its Outcome.
@@ -50,7 +51,7 @@ def run(
     ``on_start`` gets the process, so that another thread can end it with kill_group.
 
     Raises EnvironmentMissing (not installed), ToolFailed (other status, or more than
-    ``max_stdout_bytes`` of output), DeadlineExceeded (group killed).
+    MAX_STDOUT_BYTES of output), DeadlineExceeded (group killed).
     """
     args = list(argv)
     if which(args[0]) is None:
@@ -68,7 +69,7 @@ def run(
     try:
         if on_start is not None:
             on_start(process)
-        stdout, tail = _pump(process, args, deadline, stdin, on_stdout, max_stdout_bytes)
+        stdout, tail = _pump(process, args, deadline, stdin, on_stdout)
         process.wait()
     except BaseException:
         kill_group(process)
@@ -89,7 +90,6 @@ def _pump(
     deadline: Deadline,
     stdin: bytes,
     on_stdout: OnOutput | None,
-    max_stdout_bytes: int,
 ) -> tuple[bytes, bytes]:
     assert process.stdout is not None and process.stderr is not None
     out = bytearray()
@@ -119,8 +119,8 @@ def _pump(
                     on_stdout(chunk)
                 else:
                     out += chunk
-                    if len(out) > max_stdout_bytes:
-                        raise ToolFailed(argv, 0, f"more than {max_stdout_bytes} bytes of output")
+                    if len(out) > MAX_STDOUT_BYTES:
+                        raise ToolFailed(argv, 0, f"more than {MAX_STDOUT_BYTES} bytes of output")
     return bytes(out), bytes(tail)
 
 
@@ -143,10 +143,8 @@ def _feed(
 def kill_group(process: "subprocess.Popen[bytes]") -> None:
     """Terminate the process group, wait a little, then kill it. Safe on ended processes."""
     for number, grace_s in ((signal.SIGTERM, KILL_GRACE_S), (signal.SIGKILL, KILL_GRACE_S)):
-        try:
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, number)
-        except (ProcessLookupError, PermissionError):
-            pass
         try:
             process.wait(grace_s)
             return

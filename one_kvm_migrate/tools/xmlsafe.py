@@ -40,7 +40,7 @@ def parse_bytes(data: bytes, *, where: str) -> etree._Element:
         raise SourceCorrupt(
             f"{where} is not valid XML: {exc}", hint="Restore it from a backup or export again."
         ) from exc
-    if etree.ElementTree(root).docinfo.doctype:  # same tree: root knows its document
+    if root.getroottree().docinfo.internalDTD is not None:
         raise SourceUnsafe(
             f"{where} declares a document type", hint="Remove the DOCTYPE; machines never need one."
         )

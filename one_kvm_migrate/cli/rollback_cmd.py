@@ -1,0 +1,27 @@
+"""``one-kvm-migrate rollback RUN``."""
+
+import argparse
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``rollback``: those of ``resume``."""
+    from one_kvm_migrate.cli import resume_cmd
+
+    resume_cmd.configure(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Undo exactly what the run made: VM, template, ranges, images, files."""
+    from one_kvm_migrate.cli.connect import open_client, open_journal
+    from one_kvm_migrate.cli.watching import watched_run
+    from one_kvm_migrate.pipeline.runner import Runner
+
+    def work(runner: Runner) -> str:
+        runner.rollback(args.run_id)
+        return str(args.run_id)
+
+    with open_journal(args) as journal:
+        journal.run(args.run_id)
+        with open_client(args) as client:
+            watched_run(client, journal, args, work)
+    return 0

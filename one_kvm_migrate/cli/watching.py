@@ -1,0 +1,91 @@
+"""Shows a run while it goes and what came of it: shared by run, resume and rollback."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from one_kvm_migrate.cli.output import printable, show
+from one_kvm_migrate.cli.progress import bars
+from one_kvm_migrate.opennebula.client import Client
+from one_kvm_migrate.pipeline.journal import Journal
+from one_kvm_migrate.pipeline.outcome import report
+from one_kvm_migrate.pipeline.runner import Observer, Runner
+from one_kvm_migrate.units import human_bytes
+
+COLUMNS = [
+    "machine",
+    "state",
+    "source",
+    "image",
+    "ratio",
+    "image_ids",
+    "template",
+    "vm",
+    "vm_state",
+    "vnc",
+    "proof",
+]
+STEP_WORDS = {"begin": "...", "done": "done", "failed": "FAILED", "undone": "undone"}
+
+
+def watched_run(
+    client: Client, journal: Journal, args: argparse.Namespace, work: Callable[[Runner], str]
+) -> int:
+    """Let *work* drive a Runner, then print the report. Returns its exit status."""
+    from one_kvm_migrate.cli.main import PROGRAM
+
+    with bars(quiet=args.quiet) as progress:
+
+        def on_step(machine: str, step: str, state: str) -> None:
+            if not args.quiet:
+                progress.say(printable(f"{machine}: {step} {STEP_WORDS[state]}"))
+
+        observer = Observer(progress_for=progress.bar, on_step=on_step)
+        run_id = work(Runner(client, journal, observer))
+    outcome = report(journal, run_id)
+    show(
+        outcome,
+        [_row(machine) for machine in outcome["machines"]],
+        COLUMNS,
+        args.format,
+        root="RUN",
+    )
+    if args.format == "table":
+        print(f"run {run_id}: {outcome['state']}")
+    status: int = 0
+    for machine in outcome["machines"]:
+        if machine["error"] and machine["state"] != "refused":
+            status = status or machine["exit_code"]
+            print(f"{PROGRAM}: error: {printable(_advice(machine, run_id))}", file=sys.stderr)
+    return status
+
+
+def _advice(machine: dict[str, Any], run_id: str) -> str:
+    kept = any(image["path"] for image in machine["images"])
+    text = f"{machine['name']}: {machine['error']}"
+    if kept:
+        return (
+            f"{text} Go on with: one-kvm-migrate resume {run_id}, or undo with rollback {run_id}."
+        )
+    return f"{text} Nothing of it was left behind."
+
+
+def _row(machine: dict[str, Any]) -> dict[str, Any]:
+    images = [image for image in machine["images"] if image["path"]]
+    source = sum(image["source_bytes"] for image in images)
+    written = sum(image["file_bytes"] for image in images)
+    vnc, proof = machine["vnc"], machine["proof"]
+    return {
+        "machine": machine["name"],
+        "state": machine["state"],
+        "source": human_bytes(source) if images else None,
+        "image": human_bytes(written) if images else None,
+        "ratio": f"{source / written:.2f}" if written else None,
+        "image_ids": [image["id"] for image in images if image["id"] is not None] or None,
+        "template": machine["template_id"],
+        "vm": machine["vm_id"],
+        "vm_state": machine["vm_state"],
+        "vnc": f"{vnc['host']}:{vnc['port']}" if vnc else None,
+        "proof": proof["verdict"] if proof else None,
+    }
