@@ -13,13 +13,13 @@ from pathlib import Path
 
 from one_kvm_migrate.deadline import Deadline
 from one_kvm_migrate.disks.nodes import qcow2_node, source_node
+from one_kvm_migrate.disks.origin import check_source, fingerprint, holding_file, source_bytes
 from one_kvm_migrate.errors import (
     ContentMismatch,
     ConvertFailed,
     NoSpace,
     SourceChanged,
     SourceCorrupt,
-    SourceError,
     ToolFailed,
     UsageError,
 )
@@ -32,15 +32,6 @@ Progress = Callable[[str, float], None]
 # 64 KiB clusters compress well and every qemu since 0.12 reads them; zlib for the same reason.
 CREATE_OPTIONS = "cluster_size=65536,compression_type=zlib,compat=1.1"
 COROUTINES = 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fingerprint:
-    """What tells that a file is still the one that was planned (cheap, no reading)."""
-
-    size_bytes: int
-    mtime_ns: int
-    inode: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,29 +48,6 @@ class ConvertedImage:
 
 def ignore_progress(_stage: str, _fraction: float) -> None:
     """Progress sink for callers that show none."""
-
-
-def fingerprint(disk: SourceDisk) -> Fingerprint:
-    """Fingerprint of the file that holds *disk*. Raises SourceError when it is gone."""
-    path = holding_file(disk)
-    try:
-        stat = os.stat(path)
-    except OSError as exc:
-        raise SourceError(f"cannot read {path}: {exc.strerror}", hint="Check the path.") from exc
-    return Fingerprint(size_bytes=stat.st_size, mtime_ns=stat.st_mtime_ns, inode=stat.st_ino)
-
-
-def holding_file(disk: SourceDisk) -> str:
-    """The real file with the bytes of *disk*: the disk itself, or the OVA around it."""
-    return disk.archive.path if disk.archive else disk.path
-
-
-def source_bytes(disk: SourceDisk) -> int:
-    """Bytes *disk* occupies at its source (holes of sparse files not counted)."""
-    if disk.archive is not None:
-        return disk.archive.size_bytes
-    stat = os.stat(disk.path)
-    return min(stat.st_size, stat.st_blocks * 512)
 
 
 def needed_bytes(disk: SourceDisk, *, deadline: Deadline) -> int:
@@ -116,6 +84,7 @@ def convert(
     """
     started = time.monotonic()
     _check_target(disk, target, overwrite)
+    check_source(disk)
     before = fingerprint(disk)
     require_space(target.parent, needed_bytes(disk, deadline=deadline))
     partial = target.with_name(target.name + ".partial")

@@ -5,7 +5,7 @@ import time
 import zlib
 from dataclasses import dataclass
 
-from one_kvm_migrate.disks.convert import holding_file, source_bytes
+from one_kvm_migrate.disks.origin import holding_file, source_bytes
 from one_kvm_migrate.errors import SourceError
 from one_kvm_migrate.model import SourceDisk
 from one_kvm_migrate.units import KiB

@@ -35,6 +35,7 @@ class Hardware:
     firmware: Firmware
     dev_prefixes: tuple[str, ...]
     sd_disk_bus: str | None
+    scsi_model: str | None
     nic_slots: tuple[int, ...]
     local_time: bool
     has_balloon_driver: bool
@@ -51,20 +52,39 @@ def twin(vm: SourceVm) -> Hardware:
     prefixes = tuple(_PREFIX.get(disk.bus, "sd") for disk in vm.disks)
     if prefixes.count("hd") > MAX_IDE_DISKS:
         notes.append(f"more than {MAX_IDE_DISKS} IDE disks: the guest gets only the first ones")
-    for disk in vm.disks:
-        if disk.bus not in (DiskBus.IDE, DiskBus.SATA, DiskBus.VIRTIO):
-            notes.append(f"disk {disk.port}: bus {disk.bus} becomes sata (AHCI)")
+    sd_bus, scsi_model = _sd_bus(vm, notes)
     return Hardware(
         machine=machine,
         firmware=vm.firmware,
         dev_prefixes=prefixes,
-        sd_disk_bus="sata" if "sd" in prefixes else None,
+        sd_disk_bus=sd_bus,
+        scsi_model=scsi_model,
         nic_slots=tuple(pci_slot(nic) for nic in vm.nics),
         # Windows keeps local time in the hardware clock; VirtualBox says so, else guess by OS.
         local_time=not vm.rtc_utc if vm.rtc_utc is not None else is_windows(vm.os_hint),
         has_balloon_driver=is_linux(vm.os_hint),
         notes=tuple(notes),
     )
+
+
+def _sd_bus(vm: SourceVm, notes: list[str]) -> tuple[str | None, str | None]:
+    """(SD_DISK_BUS, SCSI controller model) for the disks named sd*, with notes on changes.
+
+    OpenNebula has one bus for all of them. VirtualBox's LsiLogic SAS is qemu's lsisas1068
+    (driver mptsas); its parallel LsiLogic 53c1030 and BusLogic exist nowhere else, and a
+    guest is more likely to have an AHCI driver at boot than that of another SCSI card.
+    """
+    disks = [disk for disk in vm.disks if _PREFIX.get(disk.bus, "sd") == "sd"]
+    if not disks:
+        return None, None
+    sas = disks[0].bus is DiskBus.SAS
+    kept = DiskBus.SAS if sas else DiskBus.SATA
+    notes += [
+        f"disk on {disk.bus} port {disk.port} becomes {kept}: the guest needs a driver for it"
+        for disk in disks
+        if disk.bus is not kept
+    ]
+    return ("scsi", "lsisas1068") if sas else ("sata", None)
 
 
 def pci_slot(nic: SourceNic) -> int:

@@ -103,10 +103,14 @@ def _devices(
 
 
 def _for_our_driver(vm: SourceVm, hardware: Hardware, network_id: int | None) -> dict[str, str]:
-    values = {"SERIAL": "YES"}
+    values = {"SERIAL": "YES", "HOTPLUG_VCPUS": "YES"}
+    if hardware.scsi_model:
+        values["SCSI_MODEL"] = hardware.scsi_model
     if network_id is not None and vm.nics and hardware.machine == "pc":
         # q35 numbers its buses differently: slots can only be kept on the flat pc bus.
-        values["NIC_SLOTS"] = ",".join(str(slot) for slot in hardware.nic_slots)
+        values["NIC_SLOTS"] = ",".join(
+            f"{number}:{slot}" for number, slot in enumerate(hardware.nic_slots)
+        )
     return values
 
 

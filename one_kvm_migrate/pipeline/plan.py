@@ -8,7 +8,7 @@ from typing import Any
 
 import cattrs
 
-from one_kvm_migrate.disks.convert import Fingerprint
+from one_kvm_migrate.disks.origin import Fingerprint
 from one_kvm_migrate.guest.hardware import Hardware
 from one_kvm_migrate.model import SourceDisk, SourceVm
 from one_kvm_migrate.opennebula.datastores import Datastore

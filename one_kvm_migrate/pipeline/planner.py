@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from one_kvm_migrate.deadline import Deadline
-from one_kvm_migrate.disks.convert import fingerprint, needed_bytes, require_space, source_bytes
+from one_kvm_migrate.disks.convert import needed_bytes, require_space
 from one_kvm_migrate.disks.estimate import estimate
+from one_kvm_migrate.disks.origin import check_source, fingerprint, source_bytes
 from one_kvm_migrate.errors import OkmError, Rejected, SourceUnsupported
 from one_kvm_migrate.guest.hardware import Hardware, twin
 from one_kvm_migrate.model import SourceDisk, SourceVm
@@ -120,6 +121,7 @@ def _machine(
 
 
 def _disk(index: int, disk: SourceDisk, image_name: str, hardware: Hardware) -> DiskPlan:
+    check_source(disk)
     guess = estimate(disk)
     return DiskPlan(
         index=index,

@@ -5,7 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from one_kvm_migrate.deadline import Deadline
-from one_kvm_migrate.disks.convert import adopt, convert, fingerprint
+from one_kvm_migrate.disks.convert import adopt, convert
+from one_kvm_migrate.disks.origin import fingerprint
 from one_kvm_migrate.errors import SourceChanged
 from one_kvm_migrate.opennebula import images
 from one_kvm_migrate.pipeline.plan import DiskPlan, file_name, target_path
