@@ -114,7 +114,7 @@ def _guarded(log: Log, work: Callable[[], str]) -> Ending:
         log.sentence(
             f"the driver cannot import {error.name}. Install the package python3-libvirt here."
         )
-    except Exception as error:  # noqa: BLE001 - the last resort of the driver
+    except Exception as error:
         where = _keep_traceback()
         log.error(f"{type(error).__name__}: {error}")
         log.sentence(f"the driver failed unexpectedly; the details are in {where} on this host")
