@@ -47,25 +47,31 @@ def extent_paths(info: DiskInfo) -> tuple[Path, ...]:
 
     Raises SourceUnsafe.
     """
-    return tuple(_inside(info, extent.name) for extent in info.extents if extent.name is not None)
+    folder = Path(info.path).parent
+    names = (extent.name for extent in info.extents if extent.name is not None)
+    return tuple(inside(folder, name, owner=info.name) for name in names)
 
 
-def _inside(info: DiskInfo, name: str) -> Path:
+def inside(folder: Path, name: str, *, owner: str) -> Path:
+    """Absolute path of the file *name* in *folder*, links resolved; *owner* is what names it.
+
+    The file need not exist. Raises SourceUnsafe when it would lie outside *folder*.
+    """
     pure = PurePosixPath(name)
     # A colon would make qemu take it for a protocol (nbd:..., json:...) or be a drive letter.
     if pure.is_absolute() or ".." in pure.parts or not name or re.search(r"[:\\\0]", name):
         raise SourceUnsafe(
-            f"{info.name} names {name!r} as a part of itself, which is outside its folder",
+            f"{owner} names {name!r} as a part of itself, which is outside its folder",
             hint=_MOVE_HINT,
         )
-    folder = Path(info.path).parent.resolve()
+    real = folder.resolve()
     try:
-        path = (folder / name).resolve()
+        path = (real / name).resolve()
     except (OSError, RuntimeError) as exc:
-        raise SourceUnsafe(f"{info.name} names {name!r}, a link that leads nowhere") from exc
-    if not path.is_relative_to(folder):
+        raise SourceUnsafe(f"{owner} names {name!r}, a link that leads nowhere") from exc
+    if not path.is_relative_to(real):
         raise SourceUnsafe(
-            f"{info.name} names {name!r} as a part of itself, a link to {path} outside its folder",
+            f"{owner} names {name!r} as a part of itself, a link to {path} outside its folder",
             hint=_MOVE_HINT,
         )
     return path
@@ -84,7 +90,7 @@ def _check_extent(info: DiskInfo, extent: vmdk.Extent) -> None:
             f"{info.name} has an extent of kind {extent.kind}, which is not an ordinary file",
             hint=_MOVE_HINT,
         )
-    path = _inside(info, extent.name)
+    path = inside(Path(info.path).parent, extent.name, owner=info.name)
     if path == Path(info.path).resolve():
         raise SourceUnsafe(f"{info.name} names itself as a part of itself")
     with Window(path) as window:
