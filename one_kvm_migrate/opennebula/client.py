@@ -8,9 +8,11 @@ transport and its parameter rules are used, and the answer is read here.
 import xmlrpc.client
 from typing import Any
 from urllib.parse import urlsplit
+from xml.parsers.expat import ExpatError
 
 import requests
 from lxml import etree
+from pyone import OneException
 from pyone.server_xrpc import OneServerXRPC, RequestsTransport
 
 from one_kvm_migrate.errors import (
@@ -70,9 +72,8 @@ class _Server(OneServerXRPC):  # type: ignore[misc]  # pyone has no types
         transport.set_https_verify(True)
         self.__dict__["_ServerProxy__transport"] = transport
 
-    def raw(self, method: str, params: tuple[Any, ...]) -> list[Any]:
-        answer: list[Any] = self._do_request(method, self._cast_parms(params))
-        return answer
+    def raw(self, method: str, params: tuple[Any, ...]) -> Any:
+        return self._do_request(method, self._cast_parms(params))
 
 
 class Client:
@@ -111,15 +112,20 @@ class Client:
             answer = self._server.raw(method, params)
         except requests.RequestException as exc:
             raise self._unreachable(exc) from exc
-        except (xmlrpc.client.Error, ValueError, etree.XMLSyntaxError) as exc:
-            raise Unreachable(
-                f"{self.endpoint} does not answer like OpenNebula",
-                hint="Check ONE_XMLRPC or ~/.one/one_endpoint.",
+        except OneException as exc:
+            # pyone's word for an XML-RPC fault: oned has no such method, or other parameters.
+            raise Rejected(
+                f"OpenNebula does not take the call {method}: {exc}",
+                hint="Its version may be too old; 6.8 or newer is needed.",
             ) from exc
-        if answer[0]:
-            value: str | int = answer[1]
-            return value
-        raise _error(method, str(answer[1]), int(answer[2]))
+        except (xmlrpc.client.Error, ExpatError, ValueError, TypeError) as exc:
+            raise self._foreign() from exc
+        match answer:
+            case [True, str() | int() as value, *_]:
+                return value
+            case [False, str() as text, int() as code, *_]:
+                raise _error(method, text, code)
+        raise self._foreign()
 
     def number(self, method: str, *params: Any) -> int:
         """Value of a call that answers with an id."""
@@ -129,6 +135,12 @@ class Client:
         """Root element of a call that answers with XML."""
         return parse_bytes(
             str(self.call(method, *params)).encode(), where=f"the answer to {method}"
+        )
+
+    def _foreign(self) -> Unreachable:
+        return Unreachable(
+            f"{self.endpoint} does not answer like OpenNebula",
+            hint="Check ONE_XMLRPC or ~/.one/one_endpoint.",
         )
 
     def _unreachable(self, exc: requests.RequestException) -> OpenNebulaError:
