@@ -1,7 +1,8 @@
 """One disk to one compressed qcow2 file, proven equal to its source.
 
 Written to ``NAME.partial`` beside the target and renamed at the end: a file with the final
-name is always complete. The source is only ever opened for reading.
+name is always complete. The source is only ever opened for reading. The image is readable by its owner only: guest
+disks hold passwords.
 """
 
 import hashlib
@@ -139,8 +140,8 @@ def _check_target(disk: SourceDisk, target: Path, overwrite: bool) -> None:
 
 def _write(disk: SourceDisk, partial: Path, deadline: Deadline, on_progress: Progress) -> None:
     partial.unlink(missing_ok=True)
-    # Made here first so that the mode is ours from the first byte on; qemu-img keeps it.
-    os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o660))
+    # Made here first so that others never get to read it; qemu-img keeps mode and owner.
+    os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     try:
         qemu_img.convert(
             source_node(disk),

@@ -13,6 +13,9 @@ from one_kvm_migrate.pipeline.plan import DiskPlan, file_name, target_path
 from one_kvm_migrate.pipeline.steps.base import CONVERT_TIMEOUT_S, RPC_WAIT_S, Result, StepContext
 
 
+IMAGE_MODE = 0o660
+
+
 class ConvertStep:
     """Make the compressed qcow2 file of one disk inside the datastore's folder."""
 
@@ -102,7 +105,8 @@ class RegisterStep:
 
 
 def _hand_over(path: Path) -> None:
-    """Give the file to the datastore's owner: as root we would leave oneadmin a foreign file."""
+    """Make the file what oneadmin and qemu need: theirs (if we are root), and writable."""
+    path.chmod(IMAGE_MODE)
     if os.geteuid() == 0:
         owner = path.parent.stat()
         os.chown(path, owner.st_uid, owner.st_gid)
