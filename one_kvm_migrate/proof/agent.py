@@ -48,7 +48,7 @@ class GuestAgent:
         Raises VerifyError when the agent is not there, does not answer or refuses.
         """
         import libvirt
-        import libvirt_qemu  # type: ignore[import-untyped]
+        import libvirt_qemu
 
         request: dict[str, Any] = {"execute": name}
         if arguments:

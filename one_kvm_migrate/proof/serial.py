@@ -11,7 +11,7 @@ from one_kvm_migrate.proof.link import DomainLink, translated
 KEEP_CHARS = 256 * 1024
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|[\x00-\x08\x0b-\x1a\x7f]")
 _USERSPACE = {
-    "login prompt": re.compile(r"(?mi)^[^\n]{0,80}\blogin: ?$|^[^\n]{0,80}\blogin: "),
+    "login prompt": re.compile(r"(?m)^[^\n]{0,80}\blogin: ?(?:$|\[ *\d)"),
     "service manager": re.compile(r"(?m)^\s*\[ {0,2}OK {0,2}\] \S|systemd\[1\]: "),
     "demo guest ready": re.compile(r"(?m)^OKM-GUEST-READY "),
 }
