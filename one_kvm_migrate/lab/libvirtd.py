@@ -23,6 +23,8 @@ import libvirt
 from one_kvm_migrate.deadline import Deadline, wait_until
 from one_kvm_migrate.errors import DeadlineExceeded, EnvironmentMissing, ToolFailed, UsageError
 
+# Fewer make libvirt 9.0 fail on machines that mount both kinds of control groups.
+CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "blkio")
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 20.0
 SOCKET_PATH_LIMIT = 107
@@ -72,7 +74,7 @@ class PrivateLibvirtd:
 
     Use it as a context manager, or call ``start`` and ``stop``. Both may be called again:
     ``start`` first ends what an earlier, killed owner of the same *root* left running.
-    ``cgroups`` lets it use the CPU controller, so that CPU shares can be read and set; leave it
+    ``cgroups`` lets it use control groups, so that CPU shares can be read and set; leave it
     off when several run at once, since libvirt names control groups by domain number and name.
     """
 
@@ -168,7 +170,7 @@ class PrivateLibvirtd:
         (self.root / "log" / "libvirtd.log").unlink(missing_ok=True)
         etc = self.root / "etc"
         (etc / "libvirtd.conf").write_text(LIBVIRTD_CONF.format(host_uuid=uuid.uuid4()))
-        controllers = '"cpu"' if self._cgroups else ""
+        controllers = ", ".join(f'"{name}"' for name in CONTROLLERS) if self._cgroups else ""
         (etc / "qemu.conf").write_text(QEMU_CONF.format(controllers=controllers))
 
     def _lives_here(self, pid: int) -> bool:

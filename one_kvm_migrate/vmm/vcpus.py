@@ -14,17 +14,23 @@ AGENT_TIMEOUT_S = 10
 
 
 class VcpuChange:
-    """From the number of CPUs now to *wanted*; a guest with an agent takes part."""
+    """From the number of CPUs now to *wanted*; a guest with an agent takes part.
+
+    An emulated domain (type qemu) never loses a CPU: its guest stops using it instead. QEMU 7.2
+    without KVM forgets to report the unplugged CPU and crashes at the next reset.
+    """
 
     def __init__(self, dom: "libvirt.virDomain", deploy_id: str, wanted: int, log: Log) -> None:
         self._dom = dom
         self._wanted = wanted
         self._log = log
         self._complaint = f"Failed to resize VCPU to {wanted} on {deploy_id}"
+        xml = domain.live_xml(dom)
+        self._emulated = xml.get("type") == "qemu"
         with refusal(self._complaint):
-            self._before = int(dom.vcpusFlags(LIVE))
             self._most = int(dom.vcpusFlags(LIVE | MAXIMUM))
-        self._agent = domain.agent_connected(domain.live_xml(dom))
+        self._before = self._count()
+        self._agent = domain.agent_connected(xml) and self._agent_answers()
 
     def check(self) -> None:
         """Raise DriverError if the domain cannot take the change. Changes nothing."""
@@ -33,30 +39,69 @@ class VcpuChange:
                 f"{self._complaint}: the domain was started with at most {self._most} virtual CPUs",
                 hint="Power it off, raise VCPU_MAX, and start it again.",
             )
+        if self._emulated and not self._agent and self._wanted < self._count():
+            raise DriverError(
+                f"{self._complaint}: an emulated domain cannot lose a CPU without the guest's help",
+                hint="Start the guest agent in it, or power it off first.",
+            )
 
     def apply(self, deadline: Deadline) -> None:
         """Make the change and return when it is real. Raises DriverError or DeadlineExceeded."""
         self._change(self._wanted, deadline)
-        self._log.info(f"virtual CPUs: {self._before} to {self._wanted}{self._seen_by()}")
+        seen = ", also in the guest" if self._agent else "; the guest has no agent to confirm it"
+        self._log.info(f"virtual CPUs: {self._before} to {self._wanted}{seen}")
 
     def undo(self, deadline: Deadline) -> None:
-        """Back to the former count. Safe to call after any part of ``apply``."""
+        """Back to the former number. Safe to call after any part of ``apply``."""
         self._change(self._before, deadline)
 
     def _change(self, count: int, deadline: Deadline) -> None:
-        if self._agent and count < self._count():
-            self._set_online(count, deadline)
-        with refusal(self._complaint):
-            if self._count() != count:
+        if count > self._count():
+            with refusal(self._complaint):
                 self._dom.setVcpusFlags(count, LIVE | HOTPLUGGABLE)
-        wait_until(
-            lambda: self._count() == count,
-            deadline,
-            what=f"{count} virtual CPUs",
-            interval_s=domain.POLL_S,
-        )
         if self._agent:
             self._set_online(count, deadline)
+        if count < self._count():
+            if self._emulated:
+                self._log.info(
+                    "emulated CPUs are offline in the guest until it reboots, not unplugged"
+                )
+                return
+            self._unplug(count, deadline)
+        if self._count() != count:
+            raise DriverError(f"{self._complaint}: libvirt counts {self._count()}")
+
+    def _unplug(self, count: int, deadline: Deadline) -> None:
+        """Take CPUs away. libvirt waits 5 s for each; a busy guest may need longer."""
+        asked_at = 0
+
+        def unplugged() -> bool:
+            nonlocal asked_at
+            now = self._count()
+            if now > count and now != asked_at:
+                asked_at = now
+                self._request(count)
+            return self._count() <= count
+
+        what = f"the guest to give back all but {count} virtual CPUs"
+        wait_until(unplugged, deadline, what=what, interval_s=domain.POLL_S)
+
+    def _request(self, count: int) -> None:
+        try:
+            self._dom.setVcpusFlags(count, LIVE | HOTPLUGGABLE)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_OPERATION_TIMEOUT:
+                raise DriverError(f"{self._complaint}: {reason(error)}") from error
+
+    def _agent_answers(self) -> bool:
+        """Ask the agent for its CPUs, which are those that count. Some are hung or not allowed."""
+        try:
+            self._dom.agentSetResponseTimeout(AGENT_TIMEOUT_S, 0)
+            self._before = len(self._in_guest()[1])
+        except libvirt.libvirtError as error:
+            self._log.info(f"the guest agent is left out: {reason(error)}")
+            return False
+        return True
 
     def _count(self) -> int:
         with refusal(self._complaint):
@@ -64,26 +109,19 @@ class VcpuChange:
 
     def _set_online(self, count: int, deadline: Deadline) -> None:
         """Have exactly the first *count* CPUs online in the guest, and see that they are."""
-        try:
-            self._dom.agentSetResponseTimeout(AGENT_TIMEOUT_S, 0)
+        with refusal(f"{self._complaint}: the guest agent refused"):
             wait_until(
                 lambda: self._steer_guest(count),
                 deadline,
                 what=f"the guest to use {count} virtual CPUs",
                 interval_s=domain.POLL_S,
             )
-        except libvirt.libvirtError as error:
-            raise DriverError(
-                f"{self._complaint}: the guest agent refused: {reason(error)}"
-            ) from error
 
     def _steer_guest(self, count: int) -> bool:
         present, online = self._in_guest()
         first = set(sorted(present)[:count])
         if len(first) < count:
             return False  # the guest has not noticed the new ones yet
-        if online == first:
-            return True
         for number in sorted(online ^ first):
             self._dom.setGuestVcpus(str(number), int(number in first), 0)
         return self._in_guest()[1] == first
@@ -91,9 +129,6 @@ class VcpuChange:
     def _in_guest(self) -> tuple[set[int], set[int]]:
         answer = self._dom.guestVcpus(0)
         return cpu_set(answer["vcpus"]), cpu_set(answer["online"])
-
-    def _seen_by(self) -> str:
-        return ", also in the guest" if self._agent else "; the guest has no agent to confirm it"
 
 
 def cpu_set(text: str) -> set[int]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from one_kvm_migrate.errors import UsageError
 
 LAST_SLOT = 31
+ANY_SLOT = 0  # written for adapters whose place the source does not tell
 # QEMU puts the host bridge in slot 0 of every machine, and its south bridge and the primary
 # video card in slots 1 and 2 of a "pc" machine.
 FIRST_SLOT = 3
@@ -76,7 +77,7 @@ def _nic_slots(domain: ET.Element, value: str, _vm_dir: str) -> list[str]:
     changes = []
     for nic_id, slot in slots.items():
         nic = nics.get(nic_id)
-        if nic is None or nic.find("address") is not None:
+        if nic is None or nic.find("address") is not None or slot == ANY_SLOT:
             continue
         where = {"domain": "0x0000", "bus": "0x00", "slot": f"0x{slot:02x}", "function": "0x0"}
         ET.SubElement(nic, "address", {"type": "pci", **where})
@@ -90,13 +91,14 @@ def _parse_slots(value: str) -> dict[int, int]:
         nic_id, _, slot = (part.strip() for part in item.partition(":"))
         if not (nic_id.isdecimal() and slot.isdecimal()):
             raise UsageError(f"OKM/NIC_SLOTS is {value}, but must look like 0:3,1:8 (NIC:slot)")
-        if not FIRST_SLOT <= int(slot) <= LAST_SLOT:
+        number = int(slot)
+        if number != ANY_SLOT and not FIRST_SLOT <= number <= LAST_SLOT:
             raise UsageError(
                 f"OKM/NIC_SLOTS asks for PCI slot {slot}, but {FIRST_SLOT} to {LAST_SLOT} are free"
             )
-        if int(slot) in slots.values():
+        if number != ANY_SLOT and number in slots.values():
             raise UsageError(f"OKM/NIC_SLOTS gives PCI slot {slot} to two NICs")
-        slots[int(nic_id)] = int(slot)
+        slots[int(nic_id)] = number
     return slots
 
 
