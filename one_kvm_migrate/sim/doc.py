@@ -68,18 +68,17 @@ def get_int(element: Element, path: str, default: int = 0) -> int:
 
 
 def put(element: Element, path: str, value: str | int, *, as_cdata: bool = False) -> None:
-    """Set the text of the element at *path* (must exist; KeyError otherwise)."""
+    """Set the text of the element at *path* (must exist; KeyError otherwise).
+
+    It becomes a CDATA section if asked for, or if the old text was one.
+    """
     found = element.find(path)
     if found is None:
         raise KeyError(path)
-    if as_cdata or path in _CDATA_TAGS:
+    if as_cdata or b"<![CDATA[" in etree.tostring(found):
         _set_cdata(found, str(value))
     else:
         found.text = clean(str(value))
-
-
-# Elements outside of templates that oned always writes as CDATA.
-_CDATA_TAGS = {"SOURCE", "PATH", "FORMAT", "FS", "PASSWORD", "AUTH_DRIVER", "BASE_PATH"}
 
 
 def ids(element: Element, path: str) -> list[int]:

@@ -80,14 +80,15 @@ def authenticate(sim: "Sim", session: str) -> Obj:
 def check_types(handler: Handler, given: list[Param]) -> list[Param]:
     """*given* cut to what *handler* takes; raises Fault for missing or wrongly typed ones."""
     wanted = list(inspect.signature(handler).parameters.values())[1:]
+    if wanted and wanted[-1].kind is inspect.Parameter.VAR_POSITIONAL:
+        wanted[-1:] = [wanted[-1]] * max(0, len(given) - len(wanted) + 1)
     for index, parameter in enumerate(wanted):
         if index >= len(given):
             if parameter.default is inspect.Parameter.empty:
                 raise Fault(TYPE_ERROR, "Not enough parameters")
             break
-        kind = parameter.annotation if isinstance(parameter.annotation, type) else list
-        # A list[int] annotation is no plain class; bool is not taken for int, nor int for bool.
-        kind = list if kind not in NAMES else kind
+        # bool is not taken for int, nor int for bool; list[int] is no plain class.
+        kind = parameter.annotation if parameter.annotation in NAMES else list
         if type(given[index]) is not kind:
             raise Fault(TYPE_ERROR, f"Parameter that is supposed to be {NAMES[kind]} is not")
     return given[: len(wanted)]
