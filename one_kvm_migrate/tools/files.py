@@ -45,7 +45,8 @@ def open_regular(path: Path) -> int:
         return fd
     os.close(fd)
     kind = next((name for test, name in _KINDS if test(mode)), "not a regular file")
-    raise SourceError(f"{path} is {kind}, not a regular file", hint="Give a file.")
+    hint = "Give a file that lies in it." if stat.S_ISDIR(mode) else "Give a regular file."
+    raise SourceError(f"{path} is {kind}, not a regular file", hint=hint)
 
 
 class Window:
