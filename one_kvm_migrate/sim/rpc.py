@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from xml.parsers.expat import ExpatError
 from xml.sax.saxutils import escape
 
+from one_kvm_migrate.errors import OkmError
 from one_kvm_migrate.sim.call import Call, Handler, Methods
 from one_kvm_migrate.sim.errors import Code, OnedError
 from one_kvm_migrate.sim.store import Obj
@@ -60,10 +61,17 @@ def answer(sim: "Sim", method: str, params: list[Param]) -> Answer:
             value = handler(call, *arguments)
         result: Answer = [True, value, 0]
     except OnedError as exc:
-        log.info("method=%s refused: %s", method, exc.text)
-        result = [False, f"[{method}] {exc.text}", int(exc.code), exc.object_id, -1]
+        result = _refusal(method, exc)
+    except OkmError as exc:
+        # A tool is missing or too slow: oned would have no better word for it either.
+        result = _refusal(method, OnedError(Code.INTERNAL, exc.sentence()))
     sim.events.api_called(method, given, result)
     return result
+
+
+def _refusal(method: str, exc: OnedError) -> Answer:
+    log.info("method=%s refused: %s", method, exc.text)
+    return [False, f"[{method}] {exc.text}", int(exc.code), exc.object_id, -1]
 
 
 def authenticate(sim: "Sim", session: str) -> Obj:

@@ -1,5 +1,6 @@
 """The simulator as one thing to start and stop."""
 
+import fcntl
 import logging
 import os
 import shutil
@@ -99,6 +100,7 @@ class Sim:
 
         with ExitStack() as stack:
             self._make_dirs()
+            stack.callback(os.close, self._lock())
             self.server = self._listen()
             stack.callback(self.server.stop)
             self.store = Store(self.dir / "oned.sqlite")
@@ -157,6 +159,22 @@ class Sim:
                 f"cannot listen on 127.0.0.1 port {self.config.port}: {exc.strerror}",
                 hint="Stop what uses the port, or choose another one with --port.",
             ) from exc
+
+    def _lock(self) -> int:
+        """Keep others off the directory; the descriptor that holds the lock."""
+        descriptor = os.open(self.dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            holder = os.read(descriptor, 32).decode().strip() or "unknown"
+            os.close(descriptor)
+            raise ConfigError(
+                f"another simulator (pid {holder}) uses {self.dir}",
+                hint="Stop it, or choose another directory with --dir.",
+            ) from exc
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        return descriptor
 
     def _make_dirs(self) -> None:
         try:
