@@ -33,7 +33,7 @@ class Log:
             stream.write(text + "\n")
             stream.flush()
         except OSError:
-            self._stream = None  # ssh is gone; the action still has to be finished
+            return  # ssh is gone; the action still has to be finished
 
 
 def _one_line(text: str) -> str:

@@ -20,6 +20,8 @@ from one_kvm_migrate.vmm.shares import ShareChange
 from one_kvm_migrate.vmm.vcpus import VcpuChange
 
 UNDO_TIMEOUT_S = 15.0
+# Three changes to undo, each with its time, and a call that is still in libvirt when time is up.
+GRACE_S = 60.0
 
 
 class Change(Protocol):
