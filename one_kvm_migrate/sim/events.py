@@ -77,11 +77,37 @@ class Events:
             remote = _remote_host(obj) if wanted.yes("REMOTE") else ""
             self._queue(hook, _pretty(obj.body), remote)
 
-    def api_called(self, method: str, params: Sequence[object], result: Sequence[object]) -> None:
-        """Queue the API hooks of *method*, whether the call succeeded or not."""
+    def about_to_delete(self, method: str, params: Sequence[object]) -> Element | None:
+        """The object that a delete call is going to remove, for api_called; None for others."""
+        return self._subject(method, ".delete", params[0] if params else None)
+
+    def api_called(
+        self,
+        method: str,
+        params: Sequence[object],
+        result: Sequence[object],
+        deleted: Element | None = None,
+    ) -> None:
+        """Queue the API hooks of *method*, whether the call succeeded or not.
+
+        Hooks of allocate and delete calls are told the object they made or removed.
+        """
         for hook in self._sim.store.all("hook"):
             if hook.text("TYPE") == "api" and hook.template().get("CALL") == method:
-                self._queue(hook, _pretty(_call_info(params, result)), "")
+                made = deleted
+                if result[0] is True and made is None:
+                    made = self._subject(method, ".allocate", result[1])
+                extra = [made] if made is not None and result[0] is True else []
+                info = _call_info(params, result)
+                info.append(node("EXTRA", None, *extra))
+                self._queue(hook, _pretty(info), "")
+
+    def _subject(self, method: str, operation: str, oid: object) -> Element | None:
+        if not method.endswith(operation) or type(oid) is not int:
+            return None
+        kind = method.removeprefix("one.").removesuffix(operation)
+        obj = self._sim.store.find("vnet" if kind == "vn" else kind, oid)
+        return None if obj is None else obj.body
 
     def retry(self, hook_id: int, execution_id: int) -> None:
         """Queue a recorded execution once more; raises OnedError if there is no such record."""
@@ -214,10 +240,18 @@ def _call_info(params: Sequence[object], result: Sequence[object]) -> Element:
                 None,
                 node("POSITION", position),
                 node("TYPE", kind),
-                node("VALUE", _shown(kind, value)),
+                _value(_shown(kind, value)),
             )
         )
-    return node("CALL_INFO", None, node("RESULT", int(bool(result[0]))), parameters, node("EXTRA"))
+    return node("CALL_INFO", None, node("RESULT", int(bool(result[0]))), parameters)
+
+
+def _value(text: str) -> Element:
+    """VALUE as oned writes it: not escaped, so markup in a parameter becomes markup here."""
+    try:
+        return doc.parse(f"<VALUE>{text}</VALUE>")
+    except etree.XMLSyntaxError:
+        return node("VALUE", text)
 
 
 def _shown(kind: str, value: object) -> str:

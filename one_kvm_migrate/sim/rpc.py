@@ -54,6 +54,7 @@ def answer(sim: "Sim", method: str, params: list[Param]) -> Answer:
     if type(session) is not str:
         raise Fault(TYPE_ERROR, "Parameter that is supposed to be a string is not")
     arguments = check_types(handler, given)
+    deleted = sim.events.about_to_delete(method, given)
     try:
         # Authentication reads, so that a wrong password never starts a transaction.
         call = Call(sim, authenticate(sim, session), method)
@@ -65,7 +66,7 @@ def answer(sim: "Sim", method: str, params: list[Param]) -> Answer:
     except OkmError as exc:
         # A tool is missing or too slow: oned would have no better word for it either.
         result = _refusal(method, OnedError(Code.INTERNAL, exc.sentence()))
-    sim.events.api_called(method, given, result)
+    sim.events.api_called(method, given, result, deleted)
     return result
 
 
