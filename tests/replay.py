@@ -32,6 +32,7 @@ _MEASURED = {
 _USAGE = {
     "CPU", "MEMORY", "DISKRDBYTES", "DISKRDIOPS", "DISKWRBYTES", "DISKWRIOPS",
 }  # fmt: skip
+_ELSEWHERE = {("PORT", "OPENNEBULA_CONFIGURATION")}
 _SECRET = {"TOKEN_PASSWORD", "ONE_KEY"}
 
 
@@ -172,18 +173,15 @@ def _leaf(element: etree._Element, text: str) -> str:
     tag = str(element.tag)
     parent = element.getparent()
     above = "" if parent is None else str(parent.tag)
-    if tag in _SECRET or (tag == "PASSWORD" and _of_server(element)):
+    random_password = tag == "PASSWD" and re.fullmatch("[0-9a-f]{8}", text)
+    if tag in _SECRET or random_password or (tag == "PASSWORD" and _of_server(element)):
         return "SECRET"
-    if tag == "PASSWD" and re.fullmatch("[0-9a-f]{8}", text):
-        return "RANDOM"
     if _TIMES.match(tag) and text.isdigit() and text != "0":
         return "TIME"
-    if tag in _MEASURED or (tag in _USAGE and above == "MONITORING"):
-        return "NUMBER" if _NUMBER.fullmatch(text) else text
-    if tag == "PORT" and above == "OPENNEBULA_CONFIGURATION":
-        return "PORT"
+    if tag in _MEASURED or (tag, above) in _ELSEWHERE or (tag in _USAGE and above == "MONITORING"):
+        return _NUMBER.sub("NUMBER", text)
     if tag in ("STDERR", "STDOUT"):
-        return _even_out(base64.b64decode(text).decode())
+        text = base64.b64decode(text).decode()
     return _even_out(text)
 
 

@@ -87,7 +87,7 @@ class Replay:
         self.run_jobs(ALL_JOBS)
         self.ask("one.hook.allocate", "NAME=x\nTYPE=api\nCALL=one.vm.resize\nCOMMAND=x")
         self.ask("one.hook.delete", 0)
-        self.monitor_host(0)
+        hosts.report(self.sim, 0, recorded_host())
         # The local system datastore is measured on the host, which it was not yet.
         with self.sim.store.transaction():
             system = self.sim.store.get("datastore", 0)
@@ -98,8 +98,9 @@ class Replay:
     def two_more_hosts(self) -> None:
         """Between calls 372 and 373: two hosts, a host disabled once, the hook script."""
         for name in ("node1", "node2"):
-            self.monitor_host(self.ask("one.host.allocate", name, "qemu", "qemu", -1))
-        self.monitor_host(0)
+            oid = self.ask("one.host.allocate", name, "qemu", "qemu", -1)
+            hosts.report(self.sim, oid, recorded_host("CGROUPS_VERSION"))
+        hosts.report(self.sim, 0, recorded_host())
         hook = self.sim.remotes / "hooks" / "rec.sh"
         hook.write_text(HOOK)
         hook.chmod(0o755)
@@ -107,24 +108,17 @@ class Replay:
         self.ask("one.host.status", 0, 0)
         self.run_jobs(ALL_JOBS)
 
-    def monitor_host(self, oid: int) -> None:
-        """Report for a host what the recorded host reported."""
-        hosts.report(self.sim, oid, recorded_host())
 
-
-def recorded_host() -> HostReport:
-    """The recorded monitoring of the first host."""
+def recorded_host(*without: str) -> HostReport:
+    """The recorded monitoring of the first host, but for some facts."""
     host = etree.fromstring(recorded(320).answer[1])
 
     def numbers(path: str) -> dict[str, int]:
         return {str(item.tag): int(item.text or "") for item in host.findall(f"{path}/*")}
 
-    ours = ("IM_MAD", "VM_MAD", "RESERVED_CPU", "RESERVED_MEM")
-    facts = {
-        str(item.tag): item.text or ""
-        for item in host.findall("TEMPLATE/*")
-        if item.tag not in ours
-    }
+    facts = {str(item.tag): item.text or "" for item in host.findall("TEMPLATE/*")}
+    for key in ("IM_MAD", "VM_MAD", "RESERVED_CPU", "RESERVED_MEM", *without):
+        del facts[key]
     memory = host.findtext("HOST_SHARE/NUMA_NODES/NODE/MEMORY/TOTAL")
     assert memory is not None
     node = NumaNode(
