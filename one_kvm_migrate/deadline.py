@@ -37,7 +37,7 @@ def wait_until(
     interval_s: float = 0.25,
     sleep: Callable[[float], None] = time.sleep,
 ) -> T:
-    """Call *check* until it returns something true and give that back.
+    """Call *check* until it returns anything but None or False, and give that back.
 
     Raises DeadlineExceeded naming *what* (a clause such as "the domain to stop").
     The last check happens after the deadline, so a slow sleep never hides a success.
@@ -45,7 +45,7 @@ def wait_until(
     while True:
         last = deadline.passed()
         result = check()
-        if result:
+        if result is not None and result is not False:
             return result
         if last:
             raise DeadlineExceeded(f"waited {deadline.timeout_s:g} s in vain for {what}")

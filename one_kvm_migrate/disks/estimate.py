@@ -14,6 +14,8 @@ CLUSTER = 64 * KiB
 SAMPLES = 48
 # qemu-img compresses with zlib's default level on 64 KiB clusters, as is done here.
 LEVEL = -1
+# Header, refcounts and tables of the smallest qcow2 with data in it.
+OVERHEAD = 5 * CLUSTER
 # The image is written, compared with the source and hashed: about this much on top.
 VERIFY_FACTOR = 1.3
 
@@ -35,11 +37,11 @@ def estimate(disk: SourceDisk) -> Estimate:
     size = source_bytes(disk)
     read, packed, seconds = _sample(disk)
     if not read:
-        return Estimate(file_bytes=CLUSTER, seconds=1.0)
+        return Estimate(file_bytes=OVERHEAD, seconds=1.0)
     cores = os.cpu_count() or 1
     bytes_per_s = read / max(seconds, 1e-6) * cores
     return Estimate(
-        file_bytes=max(CLUSTER, int(size * min(1.0, packed / read))),
+        file_bytes=OVERHEAD + int(size * min(1.0, packed / read)),
         seconds=round(1.0 + size / bytes_per_s * VERIFY_FACTOR, 1),
     )
 

@@ -186,8 +186,8 @@ class Journal:
     def undone(self, run_id: str, machine: int, step: str) -> None:
         """Record that the step's effect is no more; why it failed stays readable."""
         self._write(
-            "UPDATE steps SET state = ?, ended = ? WHERE run_id = ? AND machine = ? AND step = ?",
-            (StepState.UNDONE, time.time(), run_id, machine, step),
+            "UPDATE steps SET state = ? WHERE run_id = ? AND machine = ? AND step = ?",
+            (StepState.UNDONE, run_id, machine, step),
         )
 
     def _finish(
