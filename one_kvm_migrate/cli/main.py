@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OkmError as exc:
         return fail(exc)
     except KeyboardInterrupt:
-        return fail(Cancelled("stopped by Ctrl-C", hint="Go on with: one-kvm-migrate resume."))
+        return fail(Cancelled("stopped by Ctrl-C"))
     except BrokenPipeError:
         # The reader of our output went away (head, less): not an error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -87,7 +87,7 @@ def _setup_logging(verbose: int) -> None:
 
 
 def _cancel(number: int, _frame: FrameType | None) -> None:
-    raise Cancelled(f"stopped by signal {number}", hint="Go on with: one-kvm-migrate resume.")
+    raise Cancelled(f"stopped by signal {number}")
 
 
 def _internal_error(exc: Exception) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from one_kvm_migrate.disks.convert import Progress, ignore_progress
-from one_kvm_migrate.errors import JournalError, OkmError, VerifyError
+from one_kvm_migrate.errors import Cancelled, JournalError, OkmError, VerifyError
 from one_kvm_migrate.opennebula.client import Client
 from one_kvm_migrate.pipeline.journal import Journal, RunState, StepState
 from one_kvm_migrate.pipeline.plan import MachinePlan, Plan, dump, load
@@ -86,8 +86,15 @@ class Runner:
     def _work(self, run_id: str, plan: Plan) -> None:
         self._journal.set_state(run_id, RunState.ACTIVE)
         good = True
-        for machine in plan.movable:
-            good &= self._machine(self._context(run_id, plan, machine))
+        try:
+            for machine in plan.movable:
+                good &= self._machine(self._context(run_id, plan, machine))
+        except (Cancelled, KeyboardInterrupt) as exc:
+            # The step stays an INTENT in the journal, as after a kill.
+            raise Cancelled(
+                str(exc) or "stopped by Ctrl-C",
+                hint=f"Go on with: one-kvm-migrate resume {run_id}, or undo: rollback {run_id}.",
+            ) from exc
         self._journal.set_state(run_id, RunState.DONE if good else RunState.FAILED)
 
     def _machine(self, ctx: StepContext) -> bool:
@@ -101,6 +108,8 @@ class Runner:
             unsure = row is not None and row.state in (StepState.INTENT, StepState.FAILED)
             try:
                 self._step(ctx, step, seq, unsure=unsure)
+            except Cancelled:
+                raise
             except OkmError as exc:
                 self._failed(ctx, step, exc)
                 return False

@@ -35,7 +35,9 @@ class Cloud:
         """A session of oneadmin."""
         return Client(find(environ=self.environ, home=Path("/nonexistent")))
 
-    def run(self, *arguments: str | Path, timeout_s: float = 100) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str | Path, timeout_s: float = 100
+    ) -> subprocess.CompletedProcess[str]:
         """``one-kvm-migrate`` with *arguments*, as a user would run it."""
         return subprocess.run(
             [*COMMAND, *map(str, arguments)],
@@ -61,7 +63,9 @@ class Cloud:
 
     def folder(self) -> Path:
         """Folder of the image datastore."""
-        return Path(self.document("one.datastore.info", int(self.datastore)).findtext("BASE_PATH") or "")
+        return Path(
+            self.document("one.datastore.info", int(self.datastore)).findtext("BASE_PATH") or ""
+        )
 
     def document(self, method: str, *parameters: int) -> etree._Element:
         """The answer of one call."""

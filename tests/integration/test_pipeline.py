@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from one_kvm_migrate.errors import Unreachable
+from one_kvm_migrate.errors import Cancelled, Unreachable
 from one_kvm_migrate.opennebula.client import Client
 from one_kvm_migrate.opennebula.credentials import find
 from one_kvm_migrate.pipeline.journal import Journal
@@ -233,9 +233,7 @@ class LosingClient(Client):
         return value
 
 
-@pytest.mark.parametrize(
-    "method", ["one.image.allocate", "one.template.allocate", "one.vn.add_ar"]
-)
+@pytest.mark.parametrize("method", ["one.image.allocate", "one.template.allocate", "one.vn.add_ar"])
 def test_a_lost_answer_makes_no_duplicate(
     cloud: Cloud, vbox: Path, tmp_path: Path, method: str
 ) -> None:
@@ -249,6 +247,35 @@ def test_a_lost_answer_makes_no_duplicate(
         assert len(cloud.names("image", "IMAGE")) == 1
         assert len(cloud.names("template", "VMTEMPLATE")) == 1
         assert cloud.ranges() == [MAC]
+        runner.rollback(run_id)
+
+
+class StoppingClient(Client):
+    """Is stopped by a signal in the middle of a method."""
+
+    def __init__(self, cloud: Cloud, method: str) -> None:
+        super().__init__(find(environ=cloud.environ, home=Path("/nonexistent")))
+        self.method = method
+
+    def call(self, method: str, *params: Any) -> str | int:
+        if method == self.method:
+            self.method = ""
+            raise Cancelled("stopped by signal 15")
+        return super().call(method, *params)
+
+
+def test_a_stopped_run_is_kept_and_says_how_to_go_on(
+    cloud: Cloud, vbox: Path, tmp_path: Path
+) -> None:
+    with StoppingClient(cloud, "one.template.allocate") as client, Journal(tmp_path) as journal:
+        runner = Runner(client, journal)
+        with pytest.raises(Cancelled) as caught:
+            runner.start(planned(cloud, client, vbox))
+        run_id = journal.runs()[0].run_id
+        assert f"resume {run_id}" in caught.value.sentence()
+        assert len(cloud.names("image", "IMAGE")) == 1
+        runner.resume(run_id)
+        assert report(journal, run_id)["state"] == "done"
         runner.rollback(run_id)
 
 
