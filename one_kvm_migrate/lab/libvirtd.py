@@ -116,8 +116,7 @@ class PrivateLibvirtd:
         argv = [unshare, "--mount", "--propagation", "slave", "--", "sh", "-euc", ENTER_NAMESPACE]
         argv += ["sh", str(self.root), daemon, "--config", "/etc/libvirt/libvirtd.conf"]
         argv += ["--pid-file", "/run/libvirt/libvirtd.pid"]
-        with ExitStack() as stack:
-            output = stack.enter_context((self.root / "log" / "output").open("wb"))
+        with (self.root / "log" / "output").open("wb") as output:
             self._process = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
@@ -127,6 +126,7 @@ class PrivateLibvirtd:
                 # A Ctrl-C meant for the demo must not end the daemon before the demo tidies up.
                 start_new_session=True,
             )
+        with ExitStack() as stack:
             stack.callback(self.stop)
             deadline = Deadline(START_TIMEOUT_S)
             wait_until(self._answers, deadline, what=f"libvirtd at {self.socket}", interval_s=0.05)

@@ -56,7 +56,7 @@ def run(call: Call) -> str:
         change.check()
     if request.memory_mib is not None:
         hostmem.compact(call.settings, hostmem.ON_START, call.log)
-    _apply_all(changes, call.deadline, call.log)
+    apply_all(changes, call.deadline, call.log)
     if request.memory_mib is not None:
         hostmem.compact(call.settings, hostmem.ON_STOP, call.log)
     return ""
@@ -76,7 +76,8 @@ def _changes(
     return changes
 
 
-def _apply_all(changes: list[Change], deadline: Deadline, log: Log) -> None:
+def apply_all(changes: list[Change], deadline: Deadline, log: Log) -> None:
+    """Apply *changes* in order. When one fails, undo it and those before, and raise its error."""
     for number, change in enumerate(changes):
         try:
             change.apply(deadline)
