@@ -16,7 +16,7 @@ from one_kvm_migrate.lab.guest import vdi_uuid
 from one_kvm_migrate.lab.vboxfile import VboxDisk, VboxMachine, VboxNic, write_vbox
 from one_kvm_migrate.opennebula.client import Client
 from one_kvm_migrate.opennebula.credentials import find
-from one_kvm_migrate.opennebula.template import to_xml
+from one_kvm_migrate.opennebula.template import Attributes, to_xml
 
 MAC = "08:00:27:0a:0b:0c"
 COMMAND = [sys.executable, "-m", "one_kvm_migrate"]
@@ -115,7 +115,7 @@ def _prepared(root: Path, endpoint: str) -> Cloud:
         "HOME": str(root),
     }
     cloud = Cloud(dir=root, environ=environ, datastore="1", network="0")
-    network = [
+    network: Attributes = [
         ("NAME", "lab"),
         ("VN_MAD", "dummy"),
         ("BRIDGE", "br-lab"),

@@ -12,7 +12,6 @@ from one_kvm_migrate.opennebula import images
 from one_kvm_migrate.pipeline.plan import DiskPlan, file_name, target_path
 from one_kvm_migrate.pipeline.steps.base import CONVERT_TIMEOUT_S, RPC_WAIT_S, Result, StepContext
 
-
 IMAGE_MODE = 0o660
 
 
