@@ -230,11 +230,20 @@ def _attach_cdrom(
     bus, port, device = rasd.place(item, by_instance)
     disk = _disk_of(item, envelope)
     file = envelope.files.get(disk.file_id or "") if disk is not None else None
-    path = None
-    if file is not None:
-        location, archive = envelope.package.locate(file.href)
-        if archive is None:
-            path = str(location)
-        else:
-            found.warnings.append(f"the CD image {file.href!r} inside the OVA is left out")
+    path = _cd_image(file.href, envelope, found) if file is not None else None
     found.cdroms.append(SourceCdrom(path=path, bus=bus, port=port, device=device))
+
+
+def _cd_image(href: str, envelope: _Envelope, found: _Found) -> str | None:
+    """File of a CD image; None with a warning when it is not there or lies inside the OVA."""
+    try:
+        location, archive = envelope.package.locate(href)
+    except SourceUnsafe:
+        raise
+    except OkmError as exc:
+        found.warnings.append(f"its CD drive is left empty: {exc.message}")
+        return None
+    if archive is not None:
+        found.warnings.append(f"the CD image {href!r} inside the OVA is left out")
+        return None
+    return str(location)

@@ -62,7 +62,7 @@ class Package:
         names = (str(PurePosixPath(name)) for name in (href, unquote(href)))
         member = next((self.members[name] for name in names if name in self.members), None)
         if member is None:
-            raise SourceError(f"{self.path} does not hold the disk file {href!r} that it names")
+            raise SourceError(f"{self.path} does not hold the file {href!r} that it names")
         return self.path, ArchiveMember(
             path=str(self.path),
             member=member.name,
@@ -75,7 +75,7 @@ class Package:
             path = safety.inside(self.folder, name, owner=str(self.path))
             if os.path.exists(path):
                 return path
-        raise SourceError(f"{self.path} names the disk file {href!r}, which does not exist")
+        raise SourceError(f"{self.path} names the file {href!r}, which does not exist")
 
     def probe(self, href: str) -> tuple[DiskInfo, ArchiveMember | None]:
         """The disk *href*, checked but for being a differencing one."""

@@ -56,7 +56,7 @@ def inspect_vbox(path: Path) -> SourceVm:
     if snapshots:
         found.warnings.append(f"its {len(snapshots)} snapshot(s) stay behind: only now is moved")
     return SourceVm(
-        name=required(machine, "name", where),
+        name=required(machine, "name", where) or path.stem,
         uuid=plain_uuid(attribute(machine, "uuid")),
         memory_mib=hardware.memory_mib,
         vcpus=hardware.vcpus,

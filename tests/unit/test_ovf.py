@@ -126,6 +126,20 @@ def test_vmware_collection(tmp_path: Path) -> None:
     assert other.disks[0].capacity_bytes == 40 * GiB
 
 
+def test_cd_images_are_not_needed(tmp_path: Path) -> None:
+    vmdk(tmp_path / "erp disk1.vmdk")
+    path = ovf(tmp_path, "vmware.ovf")
+    erp, _ = inspect_ovf(path)
+    assert [c.path for c in erp.cdroms] == [None]
+    assert any("'tools.iso', which does not exist" in warning for warning in erp.warnings)
+    (tmp_path / "tools.iso").write_bytes(bytes(2048))
+    files = [path, tmp_path / "erp disk1.vmdk", tmp_path / "tools.iso"]
+    erp, _ = inspect_ova(pack(tmp_path / "a.ova", *files))
+    assert [c.path for c in erp.cdroms] == [None]
+    assert any("inside the OVA is left out" in warning for warning in erp.warnings)
+    assert erp.refusals == ()
+
+
 def test_version_2(tmp_path: Path) -> None:
     vmdk(tmp_path / "two.vmdk")
     (vm,) = inspect_ovf(ovf(tmp_path, "ovf-2.0.ovf"))
@@ -173,7 +187,7 @@ def test_missing_disk_is_a_refusal(tmp_path: Path) -> None:
     assert vm.disks[1].capacity_bytes == 16 * MiB
     ova = pack(tmp_path / "a.ova", path, tmp_path / "mail-disk001.vmdk")
     (vm,) = inspect_ova(ova)
-    assert "does not hold the disk file 'mail-disk002.vmdk'" in vm.refusals[0]
+    assert "does not hold the file 'mail-disk002.vmdk'" in vm.refusals[0]
 
 
 @pytest.mark.parametrize(

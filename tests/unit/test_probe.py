@@ -217,17 +217,20 @@ def test_parent_where_qemu_looks_for_it_and_the_header_does_not(tmp_path: Path) 
     assert probe(path).is_differencing
 
 
-@pytest.mark.parametrize(
-    ("driver", "name", "options"),
-    [(c[0], c[1], c[2]) for c in CASES if c[0] not in ("raw", "vhdx")],
-)
+# Descriptors have no data of their own: safety checks their extents. qemu checks VHDX regions.
+_WITH_DATA = [
+    (case[0], case[1], case[2])
+    for case in CASES
+    if case[0] not in ("raw", "vhdx") and not case[4].endswith("Flat") and case[4][:3] != "two"
+]
+
+
+@pytest.mark.parametrize(("driver", "name", "options"), _WITH_DATA)
 def test_every_cut_is_noticed(
     tmp_path: Path, driver: str, name: str, options: tuple[str, ...]
 ) -> None:
     path = make(tmp_path, driver, name, *options)
     whole = path.read_bytes()
-    if len(whole) < 1024:
-        pytest.skip("a descriptor has no data of its own; its extents are checked by safety")
     # qemu pads its streams with a grain of zeros, which nobody needs.
     tail = 64 * KiB - 200 if "subformat=streamOptimized" in options else 512
     cuts = [len(whole) - tail, len(whole) // 2, 600, 100]
