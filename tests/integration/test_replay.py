@@ -12,15 +12,18 @@ from lxml import etree
 from one_kvm_migrate.sim.hostprobe import HostReport, NumaNode
 from one_kvm_migrate.sim.objects import hosts
 from one_kvm_migrate.sim.service import HostConfig, Sim, SimConfig
+from one_kvm_migrate.sim.vm import monitor
 from tests.conftest import DATA
-from tests.replay import Paths, Recorded, differences, load
+from tests.replay import VNC_SHIFT, Paths, Recorded, differences, load
+from tests.replay_remotes import Remotes
 
 CALLS = load(DATA / "recordings" / "xmlrpc")
 SESSION = "oneadmin:opennebula"
 HOOK = "#!/bin/sh\nexit 0\n"
 ALL_JOBS = 1000
 # After these calls only so many background jobs had run when the next call came.
-JOBS_AFTER = {271: 0, 272: 0, 273: 0, 274: ALL_JOBS, 278: 0, 279: 0, 281: 0}
+JOBS_AFTER = dict.fromkeys((271, 272, 273, 278, 279, 281, 329, 330, 331, 380, 427), 0)
+DRIVER = DATA / "recordings" / "driver"
 
 
 def recorded(number: int) -> Recorded:
@@ -36,9 +39,20 @@ class Replay:
         self.images.mkdir()
         small = self.images / "small.qcow2"
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", small, "10G"], check=True)
+        self.driver_calls = base / "calls"
+        remotes = Remotes(base / "remotes", DRIVER, self.driver_calls)
+        remotes.write("vmm/kvm", "vmm")
+        remotes.write("tm/qcow2", "tm_qcow2", "snap_create_live")
         self.sim = Sim(
             SimConfig(
-                dir=base / "sim", step=True, vm_mad="qemu", hosts=(HostConfig(name="localhost"),)
+                dir=base / "sim",
+                step=True,
+                vm_mad="qemu",
+                driver_dir="kvm",
+                domain_type="qemu",
+                vnc_base_port=VNC_SHIFT + 5900,
+                remotes_source=base / "remotes",
+                hosts=(HostConfig(name="localhost"),),
             )
         )
         self.sim.start()
@@ -47,8 +61,11 @@ class Replay:
         self._left = iter(CALLS)
         self._before: dict[int, Callable[[], None]] = {
             248: self.first_state,
+            347: lambda: monitor.report_poweroff(self.sim, 0),
             373: self.two_more_hosts,
+            391: lambda: monitor.report_poweroff(self.sim, 1),
         }
+        self._samples = recorded_samples()
 
     def answer(self, number: int) -> list[Any]:
         """Our answer to the recorded call *number*; plays what comes before it first."""
@@ -65,9 +82,20 @@ class Replay:
     def _play(self, call: Recorded) -> None:
         if call.number in self._before:
             self._before[call.number]()
+        self.show_samples(call)
         params = tuple(self.paths.ours(value) for value in call.params)
         self.answers[call.number] = self._call(call.method, params)
         self.run_jobs(JOBS_AFTER.get(call.number, ALL_JOBS))
+
+    def show_samples(self, call: Recorded) -> None:
+        """Report what the monitor had seen of machines when *call* was recorded."""
+        text = str(call.answer[1])
+        if not text.startswith(("<VM>", "<MONITORING_DATA>")):
+            return
+        stamps = [int(item.text or "") for item in etree.fromstring(text).iter("TIMESTAMP")]
+        while self._samples and stamps and int(self._samples[0]["TIMESTAMP"]) <= max(stamps):
+            sample = self._samples.pop(0)
+            monitor.add_sample(self.sim, int(sample["ID"]), sample)
 
     def _call(self, method: str, params: tuple[Any, ...]) -> list[Any]:
         server = xmlrpc.client.ServerProxy(self.sim.endpoint)
@@ -107,6 +135,19 @@ class Replay:
         self.ask("one.host.status", 0, 1)
         self.ask("one.host.status", 0, 0)
         self.run_jobs(ALL_JOBS)
+
+
+def recorded_samples() -> list[dict[str, str]]:
+    """All samples of machines in the recorded answers, oldest first, each once."""
+    found = {}
+    for call in CALLS:
+        text = str(call.answer[1])
+        if text.startswith(("<VM>", "<MONITORING_DATA>")):
+            for element in etree.fromstring(text).iter("MONITORING"):
+                sample = {str(item.tag): item.text or "" for item in element}
+                if sample:
+                    found[int(sample["TIMESTAMP"]), sample["ID"]] = sample
+    return [found[key] for key in sorted(found)]
 
 
 def recorded_host(*without: str) -> HostReport:

@@ -11,8 +11,8 @@ from one_kvm_migrate.sim.doc import Element, cdata, node
 from one_kvm_migrate.sim.states import LcmState as Lcm
 from one_kvm_migrate.sim.states import VmState
 from one_kvm_migrate.sim.template import Template
-from one_kvm_migrate.sim.vm import disks, domains, files, reach
-from one_kvm_migrate.sim.vm.driver import Result
+from one_kvm_migrate.sim.vm import disks, domains, driver, files, reach
+from one_kvm_migrate.sim.vm.driver import Request, Result
 from one_kvm_migrate.sim.vm.history import Action
 from one_kvm_migrate.sim.vm.hypervisor import Hypervisor, host_config
 from one_kvm_migrate.sim.vm.machine import Machine, timestamp
@@ -153,9 +153,16 @@ def _transfer(action: str, machine: Machine) -> Result:
 
 
 def _create_live(machine: Machine) -> Result:
-    """A new overlay that the running domain is told to go on in."""
+    """A new overlay that the running domain is told to go on in.
+
+    A site's own tm/<driver>/snap_create_live takes our place if there is one.
+    """
     disk, number = _active(machine.template())
     transfer = files.disk_snapshot(machine, "CREATE", disk, number)
+    script = machine.sim.remotes / "tm" / transfer.tm_mad / "snap_create_live"
+    if script.exists():
+        request = Request(script=script, argv=transfer.args, stdin=b"", streamed=False)
+        return driver.call(machine.sim.processes, request)
     uri = host_config(machine.sim, machine.place().host_name).libvirt_uri
     if not uri:
         return Result(ok=False, info="snap_create_live: the host has no libvirt to talk to")

@@ -73,6 +73,10 @@ def release(sim: "Sim", image_id: int, vm_id: int) -> None:
     left = max(0, image.number("RUNNING_VMS") - 1)
     image.set("RUNNING_VMS", left)
     doc.remove_id(image.body, "VMS", vm_id)
+    snapshots = image.body.find("SNAPSHOTS")
+    if image.number("STATE") == ImageState.USED_PERS and snapshots is not None:
+        # oned puts the machine's disk snapshots here, and there are none left.
+        snapshots.clear()
     if not left and image.number("STATE") in (ImageState.USED, ImageState.USED_PERS):
         image.set("STATE", int(ImageState.READY))
     sim.events.update(image)

@@ -94,20 +94,15 @@ def _values(memory: _Memory, oid: int, sample: Sample) -> dict[str, str]:
 
 
 def add_sample(sim: "Sim", oid: int, values: dict[str, str]) -> None:
-    """Keep a sample of machine *oid* and show it in its document."""
+    """Keep a sample of machine *oid*; one.vm.info shows the newest."""
     now = timestamp()
-    known = {**values, "ID": str(oid)}
-    known.setdefault("TIMESTAMP", str(now))
+    known = {"TIMESTAMP": str(now), **values, "ID": str(oid)}
     element = node("MONITORING", None, *(cdata(key, known[key]) for key in sorted(known)))
     with sim.store.transaction():
-        machine = Machine.load(sim, oid)
         rows = sim.store.records("vm", oid)
         seq = rows[-1][1].seq + 1 if rows else 0
-        record = Record(seq=seq, time=now, body=doc.dumps(element))
+        record = Record(seq=seq, time=int(known["TIMESTAMP"]), body=doc.dumps(element))
         sim.store.add_record("vm", oid, record, keep=KEEP_SAMPLES)
-        doc.replace(machine.body, "MONITORING", element)
-        machine.obj.set("LAST_POLL", known["TIMESTAMP"])
-        machine.save()
 
 
 def report_poweroff(sim: "Sim", oid: int) -> None:

@@ -26,7 +26,17 @@ def info(call: Call, oid: int, decrypt: bool = False) -> str:
     """one.vm.info"""
     vm = call.sim.store.get("vm", oid)
     auth.require(call, Right.USE, vm)
-    return vm.xml()
+    return doc.dumps(_with_sample(call, vm))
+
+
+def _with_sample(call: Call, vm: Obj) -> Element:
+    """The document with the newest sample, which the stored one never holds."""
+    rows = call.sim.store.records("vm", vm.oid)
+    if rows:
+        newest = rows[-1][1]
+        doc.replace(vm.body, "MONITORING", doc.parse(newest.body))
+        vm.set("LAST_POLL", newest.time)
+    return vm.body
 
 
 def short(  # the call has these parameters
@@ -34,7 +44,7 @@ def short(  # the call has these parameters
 ) -> str:
     """one.vmpool.info: the short form; *search* is NAME=part or a part of any text."""
     found = _chosen(call, (who, start, end), state, search)
-    return common.pool("VM_POOL", (_short(vm.body) for vm in found))
+    return common.pool("VM_POOL", (_short(_with_sample(call, vm)) for vm in found))
 
 
 def extended(  # the call has these parameters
@@ -42,14 +52,15 @@ def extended(  # the call has these parameters
 ) -> str:
     """one.vmpool.infoextended: whole documents."""
     found = _chosen(call, (who, start, end), state, search)
-    return common.pool("VM_POOL", (vm.body for vm in found))
+    return common.pool("VM_POOL", (_with_sample(call, vm) for vm in found))
 
 
 def some(call: Call, numbers: str, whole: bool = False) -> str:
     """one.vmpool.infoset: machines by a list of numbers such as "1,4"."""
     wanted = {int(word) for word in numbers.split(",") if word.strip().isdigit()}
     found = [vm for vm in common.visible(call, "vm", common.ALL, -1, -1) if vm.oid in wanted]
-    return common.pool("VM_POOL", (vm.body if whole else _short(vm.body) for vm in found))
+    bodies = (_with_sample(call, vm) for vm in found)
+    return common.pool("VM_POOL", (body if whole else _short(body) for body in bodies))
 
 
 def _chosen(call: Call, page: tuple[int, int, int], state: int, search: str) -> list[Obj]:
