@@ -6,6 +6,7 @@ that was asked for is imported.
 
 import argparse
 import importlib
+import io
 import logging
 import os
 import signal
@@ -35,6 +36,10 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line *argv* and return the exit status (see errors.py)."""
     words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        # File names need not be text; what can't be written becomes an escape JSON knows too.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         args = _parser(words).parse_args(words)
         _setup_logging(args.verbose)

@@ -44,7 +44,8 @@ def source_node(disk: SourceDisk) -> dict[str, Any]:
     if disk.format is DiskFormat.VHD:
         # VirtualBox counts in the footer's current size; CHS would cut the disk's tail off.
         node["force_size_calc"] = "current_size"
-    if disk.format is DiskFormat.QCOW2:
+    if disk.format in (DiskFormat.QCOW2, DiskFormat.VMDK):
+        # Checked before (disks/safety.py); said once more to qemu, which looks elsewhere too.
         node["backing"] = None
     return node
 
