@@ -4,11 +4,15 @@ import os
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lxml import etree
 
 from one_kvm_migrate.errors import OkmError
 from one_kvm_migrate.sim.config import VERSION
+
+if TYPE_CHECKING:
+    import libvirt
 
 KIB_PER_MIB = 1024
 
@@ -48,7 +52,7 @@ def probe(uri: str) -> HostReport:
         connection = libvirt.open(uri)
         try:
             info = connection.getInfo()
-            memory = connection.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS)
+            memory = _memory(connection)
             capabilities = connection.getCapabilities()
             models = connection.getCPUModelNames(info[0])
         finally:
@@ -57,6 +61,19 @@ def probe(uri: str) -> HostReport:
         raise ProbeFailed(f"libvirt at {uri} does not answer: {exc}") from exc
     root = etree.fromstring(capabilities.encode())
     return _report(root, info, memory, models)
+
+
+def _memory(connection: "libvirt.virConnect") -> dict[str, int]:
+    """The node's memory in KiB; empty when this hypervisor driver does not tell."""
+    import libvirt
+
+    try:
+        stats: dict[str, int] = connection.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS)
+    except libvirt.libvirtError as exc:
+        if exc.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+            raise
+        return {}
+    return stats
 
 
 def _report(
