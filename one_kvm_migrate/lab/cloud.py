@@ -19,6 +19,7 @@ from one_kvm_migrate.deadline import Deadline, wait_until
 from one_kvm_migrate.errors import DeadlineExceeded, OpenNebulaError, ToolFailed
 from one_kvm_migrate.tools.run import kill_group, run
 
+EMULATOR = "/usr/bin/qemu-system-x86_64"
 READY_TIMEOUT_S = 30.0
 MONITORED, ACTIVE, DONE, LCM_RUNNING = 2, 3, 6, 3
 HOST_FAILED = (3, 5)
@@ -45,7 +46,7 @@ def embedded_opennebula(
     ready = folder / "ready.json"
     ready.unlink(missing_ok=True)
     argv = [program, "sim", "--dir", str(folder), "--port", "0", "--libvirt-uri", libvirt_uri]
-    argv += ["--domain-type", "qemu", "--ready-file", str(ready)]
+    argv += ["--domain-type", "qemu", "--emulator", EMULATOR, "--ready-file", str(ready)]
     with log.open("wb") as output:
         process = subprocess.Popen(
             argv,

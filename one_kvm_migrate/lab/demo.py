@@ -21,7 +21,7 @@ from typing import Any
 from one_kvm_migrate.deadline import Deadline, wait_until
 from one_kvm_migrate.errors import Cancelled, ContentMismatch, OkmError, VerifyError
 from one_kvm_migrate.lab import cloud
-from one_kvm_migrate.lab.demo_report import show_report
+from one_kvm_migrate.lab.demo_report import migration_lines, show_report
 from one_kvm_migrate.lab.guest import GuestDisk, build_guest
 from one_kvm_migrate.lab.inside import Inside, Shape
 from one_kvm_migrate.lab.libvirtd import PrivateLibvirtd
@@ -89,6 +89,7 @@ class Demo:
                 options += ["--instantiate", "--libvirt-uri", uri]
                 report = json.loads(self.command("run", str(vbox), *options, "--json"))
             moved = report["machines"][0]
+            print("\n".join(migration_lines(moved)))
             self._record(disk, setup, moved)
             vm_id = moved["vm_id"]
             with self.stage("check_inside", "The data, read back inside the running guest"):

@@ -38,6 +38,23 @@ def report_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
+def migration_lines(moved: dict[str, Any]) -> list[str]:
+    """What the migration of one machine made, in words; *moved* is from ``run --json``."""
+    lines = [
+        f"image {image['id']}: {human_bytes(image['source_bytes'])} became "
+        f"{human_bytes(image['file_bytes'])} in {image['seconds']:g} s, {image['path']}"
+        for image in moved["images"]
+    ]
+    vnc, proof = moved["vnc"], moved["proof"]
+    return [
+        *lines,
+        f"template {moved['template_id']}, VM {moved['vm_id']}: {moved['vm_state']}, "
+        f"console {vnc['host']}:{vnc['port']}",
+        f"{proof['verdict']} after {proof['seconds']:g} s: {', '.join(proof['evidence'])}",
+        *(f"serial line: {line}" for line in proof["serial"].get("tail", [])),
+    ]
+
+
 def show_report(result: dict[str, Any], path: Path) -> None:
     """Print the table and where the numbers are."""
     table = Table(box=box.SIMPLE, show_header=False)
