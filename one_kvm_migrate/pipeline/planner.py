@@ -93,9 +93,7 @@ def _machine(
 ) -> MachinePlan:
     name = request.name or vm.name
     hardware = twin(vm)
-    refusals = [
-        Refusal(message=text, exit_code=SourceUnsupported.exit_code) for text in vm.refusals
-    ]
+    refusals = [Refusal(message=text, exit_code=_refusal_code(vm)) for text in vm.refusals]
     disks: list[DiskPlan] = []
     if not vm.disks:
         refusals.append(_refusal(SourceUnsupported(f"machine {vm.name} has no hard disk")))
@@ -134,6 +132,16 @@ def _disk(index: int, disk: SourceDisk, image_name: str, hardware: Hardware) -> 
         estimate_bytes=guess.file_bytes,
         estimate_s=guess.seconds,
     )
+
+
+def _refusal_code(vm: SourceVm) -> int:
+    """Exit status of a machine the source reader refuses: that of its first unusable disk."""
+    for disk in vm.disks:
+        try:
+            check_source(disk)
+        except OkmError as exc:
+            return exc.exit_code
+    return SourceUnsupported.exit_code
 
 
 def _image_name(machine_name: str, index: int, count: int) -> str:
