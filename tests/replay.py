@@ -18,7 +18,9 @@ RECORDED_VAR = "/var/lib/one"
 RECORDED_IMAGES = "/var/tmp/images"
 RECORDED_GUESTS = "/var/tmp/guests"
 
-_TIMES = re.compile(r"(REG|MOD|TIMESTAMP|[PRE]?[SE]TIME|LAST_POLL|LAST_MON)(TIME)?$|^(TIME|DATE)$")
+_TIMES = re.compile(
+    r".*\}(deployment_time|stime)$|(REG|MOD|TIMESTAMP|[PRE]?[SE]TIME|LAST_POLL|LAST_MON)(TIME)?$|^(TIME|DATE)$"
+)
 _MD5 = re.compile(r"\b[0-9a-f]{32}\b")
 _UUID = re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 _DATE = re.compile(r"^\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4}")
@@ -124,6 +126,11 @@ def _with_recorded_paths(text: str, paths: Paths) -> str:
 
 def _short(answer: list[Any]) -> str:
     return repr([item[:300] if isinstance(item, str) else item for item in answer])
+
+
+def document_differences(where: str, recorded: str, ours: str) -> list[str]:
+    """What differs between two texts with the recorded paths, as readable lines."""
+    return [f"{where}: {line}" for line in _texts("", recorded, ours)]
 
 
 def _texts(where: str, recorded: str, ours: str) -> list[str]:

@@ -14,15 +14,22 @@ from one_kvm_migrate.sim.objects import hosts
 from one_kvm_migrate.sim.service import HostConfig, Sim, SimConfig
 from one_kvm_migrate.sim.vm import monitor
 from tests.conftest import DATA
-from tests.replay import VNC_SHIFT, Paths, Recorded, differences, load
-from tests.replay_remotes import Remotes
+from tests.replay import (
+    VNC_SHIFT,
+    Paths,
+    Recorded,
+    differences,
+    document_differences,
+    load,
+)
+from tests.replay_remotes import Remotes, load_calls, plain
 
 CALLS = load(DATA / "recordings" / "xmlrpc")
 SESSION = "oneadmin:opennebula"
 HOOK = "#!/bin/sh\nexit 0\n"
 ALL_JOBS = 1000
 # After these calls only so many background jobs had run when the next call came.
-JOBS_AFTER = dict.fromkeys((271, 272, 273, 278, 279, 281, 329, 330, 331, 380, 427), 0)
+JOBS_AFTER = dict.fromkeys((271, 272, 273, 278, 279, 281, 329, 330, 331, 344, 380, 388, 427), 0)
 DRIVER = DATA / "recordings" / "driver"
 
 
@@ -127,7 +134,7 @@ class Replay:
         """Between calls 372 and 373: two hosts, a host disabled once, the hook script."""
         for name in ("node1", "node2"):
             oid = self.ask("one.host.allocate", name, "qemu", "qemu", -1)
-            hosts.report(self.sim, oid, recorded_host("CGROUPS_VERSION"))
+            hosts.report(self.sim, oid, recorded_host("CGROUPS_VERSION", HOSTNAME=name))
         hosts.report(self.sim, 0, recorded_host())
         hook = self.sim.remotes / "hooks" / "rec.sh"
         hook.write_text(HOOK)
@@ -150,8 +157,8 @@ def recorded_samples() -> list[dict[str, str]]:
     return [found[key] for key in sorted(found)]
 
 
-def recorded_host(*without: str) -> HostReport:
-    """The recorded monitoring of the first host, but for some facts."""
+def recorded_host(*without: str, **changed: str) -> HostReport:
+    """The recorded monitoring of the first host, *without* some facts, others *changed*."""
     host = etree.fromstring(recorded(320).answer[1])
 
     def numbers(path: str) -> dict[str, int]:
@@ -160,6 +167,7 @@ def recorded_host(*without: str) -> HostReport:
     facts = {str(item.tag): item.text or "" for item in host.findall("TEMPLATE/*")}
     for key in ("IM_MAD", "VM_MAD", "RESERVED_CPU", "RESERVED_MEM", *without):
         del facts[key]
+    facts.update(changed)
     memory = host.findtext("HOST_SHARE/NUMA_NODES/NODE/MEMORY/TOTAL")
     assert memory is not None
     node = NumaNode(
@@ -190,3 +198,23 @@ def replay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replay]:
 def test_answers_as_recorded(replay: Replay, call: Recorded) -> None:
     found = differences(call.answer, replay.answer(call.number), replay.paths)
     assert not found, "\n" + "\n".join(found[:40])
+
+
+def as_recorded(text: str, paths: Paths) -> str:
+    """*text* of our script call with the recorded paths and console ports."""
+    return paths.recorded(plain(text)).replace(f"port='{VNC_SHIFT // 10000}59", "port='59")
+
+
+def test_driver_scripts_are_called_as_recorded(replay: Replay) -> None:
+    """Same scripts, per action in the same order, with the same words and documents."""
+    replay.answer(CALLS[-1].number)
+    ours = load_calls(replay.driver_calls / "vmm")
+    theirs = load_calls(DRIVER / "vmm")
+    assert ours.keys() == theirs.keys()
+    found: list[str] = []
+    for name, call in theirs.items():
+        pairs = zip([*call.argv, call.stdin], [*ours[name].argv, ours[name].stdin], strict=True)
+        for recorded_word, word in pairs:
+            own = as_recorded(word, replay.paths)
+            found += document_differences(name, plain(recorded_word), own)
+    assert not found, "\n" + "\n".join(found[:60])

@@ -146,9 +146,10 @@ def _reboot(hard: bool) -> Verb:
         if not machine.active_in(Lcm.RUNNING):
             return False
         sim, oid = machine.sim, machine.oid
+        document = Hypervisor(machine).document()
 
         def job() -> None:
-            result = Hypervisor(Machine.load(sim, oid)).reboot(hard=hard)
+            result = Hypervisor(Machine.load(sim, oid)).reboot(document, hard=hard)
             if not result.ok:
                 with sim.store.transaction():
                     failed = Machine.load(sim, oid)

@@ -15,7 +15,7 @@ from one_kvm_migrate.sim.vm import disks, domains, driver, files, reach
 from one_kvm_migrate.sim.vm.driver import Request, Result
 from one_kvm_migrate.sim.vm.history import Action
 from one_kvm_migrate.sim.vm.hypervisor import Hypervisor, host_config
-from one_kvm_migrate.sim.vm.machine import Machine, timestamp
+from one_kvm_migrate.sim.vm.machine import Machine, hide_sample, show_sample, timestamp
 from one_kvm_migrate.sim.vm.steps import Step, enter, register, rest, running
 from one_kvm_migrate.sim.vm.transfer import Executor
 
@@ -221,7 +221,11 @@ def _end(machine: Machine, template: Template) -> None:
     del disk["DISK_SNAPSHOT_ACTIVE"], disk["DISK_SNAPSHOT_ID"]
     machine.set_template(template)
     if machine.active_in(Lcm.DISK_SNAPSHOT):
+        # Of all state events only this one shows hooks the newest sample (recorded).
+        show_sample(machine.sim, machine.obj)
         running(machine)
+        hide_sample(machine.obj)
+        machine.save()
     else:
         rest(machine, _OFF[machine.lcm])
 

@@ -199,10 +199,10 @@ class Hypervisor:
         words = (self._vm.deploy_id, self._place.host_name)
         return self.script("cancel" if hard else "shutdown", words)
 
-    def reboot(self, *, hard: bool) -> Result:
-        """Restart the guest: ask it, or reset the machine."""
+    def reboot(self, document: str, *, hard: bool) -> Result:
+        """Restart the guest: ask it, or reset the machine. *document* is from the request."""
         words = (self._vm.deploy_id, self._place.host_name)
-        return self.script("reset" if hard else "reboot", words)
+        return self.script("reset" if hard else "reboot", words, stdin=document)
 
     def save(self, place: history.Place) -> Result:
         """Write the running state to the checkpoint file, where *place* says it runs."""

@@ -50,6 +50,21 @@ def new_body(oid: int, name: str, owner: Obj, gid: int) -> Element:
     )
 
 
+def show_sample(sim: "Sim", vm: Obj) -> None:
+    """Put the newest sample into the document; the stored one never holds it."""
+    rows = sim.store.records("vm", vm.oid)
+    if rows:
+        newest = rows[-1][1]
+        doc.replace(vm.body, "MONITORING", doc.parse(newest.body))
+        vm.set("LAST_POLL", newest.time)
+
+
+def hide_sample(vm: Obj) -> None:
+    """Take the sample out again."""
+    doc.replace(vm.body, "MONITORING", node("MONITORING"))
+    vm.set("LAST_POLL", 0)
+
+
 class Machine:
     """A machine's document. Change it inside a transaction, then ``save``."""
 

@@ -9,6 +9,7 @@ from one_kvm_migrate.sim.doc import Element, cdata, node
 from one_kvm_migrate.sim.objects import common
 from one_kvm_migrate.sim.states import VmState
 from one_kvm_migrate.sim.store import Obj
+from one_kvm_migrate.sim.vm.machine import show_sample
 
 ANY, NOT_DONE = -2, -1
 HEAD = ("ID", "UID", "GID", "UNAME", "GNAME", "NAME", "LAST_POLL", "STATE", "LCM_STATE", "RESCHED",
@@ -30,12 +31,7 @@ def info(call: Call, oid: int, decrypt: bool = False) -> str:
 
 
 def _with_sample(call: Call, vm: Obj) -> Element:
-    """The document with the newest sample, which the stored one never holds."""
-    rows = call.sim.store.records("vm", vm.oid)
-    if rows:
-        newest = rows[-1][1]
-        doc.replace(vm.body, "MONITORING", doc.parse(newest.body))
-        vm.set("LAST_POLL", newest.time)
+    show_sample(call.sim, vm)
     return vm.body
 
 
