@@ -195,7 +195,7 @@ def _body(call: Call, oid: int, new: NewImage) -> Element:
 
 
 def clone(call: Call, oid: int, name: str, ds_id: int = -1) -> int:
-    """one.image.clone: the source is CLONE until the copy is made."""
+    """one.image.clone: the source is in use (CLONE if persistent) until the copy is made."""
     source = call.sim.store.get("image", oid)
     auth.require(call, Right.USE, source)
     kind = ImageType(source.number("TYPE"))
@@ -223,7 +223,8 @@ def clone(call: Call, oid: int, name: str, ds_id: int = -1) -> int:
         cloning_id=oid,
     )
     if source.number("STATE") == ImageState.READY:
-        source.set("STATE", int(ImageState.CLONE))
+        alone = source.number("PERSISTENT") == 1
+        source.set("STATE", int(ImageState.CLONE if alone else ImageState.USED))
     source.set("CLONING_OPS", source.number("CLONING_OPS") + 1)
     call.sim.events.update(source)
     return insert(call, new).oid
@@ -241,7 +242,7 @@ def delete(call: Call, oid: int, force: bool = False) -> int:
     problem = ""
     if vms:
         problem = f"There are {vms} VMs using it."
-    elif state == ImageState.CLONE:
+    elif image.number("CLONING_OPS"):
         problem = f"There are {image.number('CLONING_OPS')} active clone operations using it."
     elif state in (ImageState.LOCKED, ImageState.DELETE) and not force:
         problem = f"Image is in state {state.name}."

@@ -99,7 +99,8 @@ def _cloned(sim: "Sim", oid: int) -> None:
             return
         left = max(0, source.number("CLONING_OPS") - 1)
         source.set("CLONING_OPS", left)
-        if not left and source.number("STATE") == ImageState.CLONE:
+        unused = not left and not source.number("RUNNING_VMS")
+        if unused and source.number("STATE") in (ImageState.CLONE, ImageState.USED):
             source.set("STATE", int(ImageState.READY))
         sim.events.update(source)
 
