@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from one_kvm_migrate.disks.convert import Progress, ignore_progress
-from one_kvm_migrate.errors import Cancelled, JournalError, OkmError, VerifyError
+from one_kvm_migrate.errors import (
+    Cancelled,
+    ContentMismatch,
+    JournalError,
+    OkmError,
+    SourceError,
+)
 from one_kvm_migrate.opennebula.client import Client
 from one_kvm_migrate.pipeline.journal import Journal, RunState, StepState
 from one_kvm_migrate.pipeline.plan import MachinePlan, Plan, dump, load
@@ -129,12 +135,16 @@ class Runner:
         self._observer.on_step(machine.name, step.name, "done")
 
     def _failed(self, ctx: StepContext, step: Step, exc: OkmError) -> None:
-        """Journal the failure; undo the machine unless a resume or a look at it can help."""
+        """Journal the failure; undo the machine only if its source is to blame.
+
+        Anything else can be mended outside and resumed: hours of conversion are not thrown
+        away because a host was full.
+        """
         self._journal.failed(
             ctx.run_id, ctx.machine.index, step.name, exc.sentence(), exc.exit_code
         )
         self._observer.on_step(ctx.machine.name, step.name, "failed")
-        if exc.retryable or isinstance(exc, VerifyError):
+        if not isinstance(exc, SourceError | ContentMismatch):
             return
         try:
             self._undo(ctx)
