@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # RESOURCE of a state hook -> our kind.
 RESOURCES = {"VM": "vm", "HOST": "host", "IMAGE": "image", "NET": "vnet"}
+# Place of the password among the parameters after the session: hooks never get to see it.
+HIDDEN = {"one.user.allocate": 1, "one.user.passwd": 1, "one.user.chauth": 2}
 NO_TIMEOUT_S = 24 * 3600.0
 # Ruby's spawn goes through a shell only if one of these is in the command.
 SHELL_CHARACTERS = frozenset("*?{}[]<>()~&|\\$;'`\"\n#")
@@ -98,7 +100,11 @@ class Events:
                 if result[0] is True and made is None:
                     made = self._subject(method, ".allocate", result[1])
                 extra = [made] if made is not None and result[0] is True else []
-                info = _call_info(params, result)
+                shown = [
+                    "****" if place == HIDDEN.get(method) else value
+                    for place, value in enumerate(params)
+                ]
+                info = _call_info(shown, result)
                 info.append(node("EXTRA", None, *extra))
                 self._queue(hook, _pretty(info), "")
 
