@@ -98,9 +98,15 @@ def check_types(handler: Handler, given: list[Param]) -> list[Param]:
             break
         # bool is not taken for int, nor int for bool; list[int] is no plain class.
         kind = parameter.annotation if parameter.annotation in NAMES else list
-        if type(given[index]) is not kind:
+        if type(given[index]) is not kind or not _fits_i4(given[index]):
             raise Fault(TYPE_ERROR, f"Parameter that is supposed to be {NAMES[kind]} is not")
     return given[: len(wanted)]
+
+
+def _fits_i4(values: Param) -> bool:
+    """False for numbers that only fit into i8, which oned does not take."""
+    numbers = values if isinstance(values, list) else [values]
+    return all(-(2**31) <= item < 2**31 for item in numbers if type(item) is int)
 
 
 def encode(result: Answer) -> bytes:

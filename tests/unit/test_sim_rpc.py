@@ -57,6 +57,7 @@ def test_parameters_that_fit() -> None:
         ([], "Not enough parameters"),
         ([1], "Not enough parameters"),
         (["1", "a"], "an integer"),
+        ([2**31, "a"], "an integer"),
         ([True, "a"], "an integer"),
         ([1, 2], "a string"),
         ([1, "a", 1], "a boolean"),

@@ -1,6 +1,7 @@
 """Making machines: what goes where in the document, and what oned adds."""
 
 import uuid
+from math import isfinite
 
 from one_kvm_migrate.sim import auth
 from one_kvm_migrate.sim.auth import Right
@@ -149,9 +150,10 @@ def _check_capacity(core: Template) -> None:
 
 def _float(text: str) -> float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return 0.0
+    return number if isfinite(number) else 0.0
 
 
 def _int(text: str) -> int:

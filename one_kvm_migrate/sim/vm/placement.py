@@ -33,12 +33,20 @@ def deploy(  # the call has these parameters
     host = call.sim.store.get("host", host_id)
     if extra:
         template = machine.template()
-        template.merge(Template.parse(extra))
+        _choose_networks(template, Template.parse(extra))
         machine.set_template(template)
     if enforce or not call.is_admin:
         capacity.require(host, *capacity.needs(machine.template()))
     start(machine, host, system_datastore(machine, host, ds_id))
     return oid
+
+
+def _choose_networks(template: Template, extra: Template) -> None:
+    """Apply the one thing that deploy's template is for: attributes of NICs, by NIC_ID."""
+    for chosen in extra.vectors("NIC"):
+        for nic in template.vectors("NIC"):
+            if nic.get("NIC_ID") == chosen.get("NIC_ID"):
+                nic.update(chosen)
 
 
 def start(machine: Machine, host: Obj, datastore: Obj) -> None:

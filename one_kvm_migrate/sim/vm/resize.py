@@ -1,5 +1,7 @@
 """one.vm.resize and one.vm.diskresize."""
 
+from math import inf
+
 from one_kvm_migrate.sim.call import Call
 from one_kvm_migrate.sim.errors import Code, OnedError
 from one_kvm_migrate.sim.states import LcmState as Lcm
@@ -61,7 +63,7 @@ def _wanted(given: Template) -> dict[str, str]:
             number = float(text) if key == "CPU" else int(text)
         except ValueError:
             number = -1
-        if number < 0:
+        if not 0 <= number < inf:
             kind = "float or integer" if key == "CPU" else "integer"
             raise OnedError(Code.INTERNAL, f"{key} must be a positive {kind} value.")
         if number:
