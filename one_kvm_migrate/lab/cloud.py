@@ -5,10 +5,11 @@ Everything goes through pyone, as an administrator's own script would.
 
 import json
 import os
+import signal
 import subprocess
 import xmlrpc.client
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,24 @@ def embedded_opennebula(
         yield wait_until(is_ready, deadline, what="the embedded OpenNebula", interval_s=0.1)
     finally:
         kill_group(process)
+
+
+def end_forgotten(folder: Path) -> None:
+    """Stop an embedded OpenNebula that a killed demo left running in *folder*."""
+    try:
+        pid = int(json.loads((folder / "ready.json").read_text())["pid"])
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (OSError, ValueError, KeyError):
+        return  # never started, stopped as it should, or ended meanwhile
+    if os.fsencode(folder) not in command:
+        return  # the number belongs to somebody else by now
+    alive = Path(f"/proc/{pid}/ns/mnt")  # gone with the process, even before it is reaped
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+        with suppress(DeadlineExceeded):
+            wait_until(lambda: not alive.exists(), Deadline(10), what="an old demo to end")
+            return
 
 
 @contextmanager

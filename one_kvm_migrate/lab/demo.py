@@ -5,12 +5,14 @@ a user would type, resizes the running guest, and checks everything from inside 
 """
 
 import argparse
+import fcntl
+import hashlib
 import json
+import os
 import shlex
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,7 +21,7 @@ from types import FrameType
 from typing import Any
 
 from one_kvm_migrate.deadline import Deadline, wait_until
-from one_kvm_migrate.errors import Cancelled, ContentMismatch, OkmError, VerifyError
+from one_kvm_migrate.errors import Cancelled, ContentMismatch, OkmError, RunLocked, VerifyError
 from one_kvm_migrate.lab import cloud
 from one_kvm_migrate.lab.demo_report import migration_lines, show_report
 from one_kvm_migrate.lab.guest import GuestDisk, build_guest
@@ -33,7 +35,7 @@ REPOSITORY = Path(__file__).parents[2]
 NAME, MAC = "demo", "08:00:27:0d:e3:01"
 MEMORY_MIB, VCPUS = 512, 1
 GROWN_MEMORY_MIB, GROWN_VCPUS = 768, 2
-BRIDGE, BRIDGE_ADDRESS = "okmdemo0", "10.213.47.1/24"
+BRIDGE_ADDRESS = "10.213.47.1/24"
 COMMAND_TIMEOUT_S = 240.0
 RESIZE_TIMEOUT_S = 90.0
 # A balloon frees whole pages only and the kernel keeps some for itself.
@@ -72,6 +74,7 @@ class Demo:
     def run(self) -> dict[str, Any]:
         """The whole demo; returns what result.json holds. Raises OkmError at the first failure."""
         started = time.monotonic()
+        cloud.end_forgotten(self.folder / "one")
         for part in ("machine", "one", "state", "log"):
             shutil.rmtree(self.folder / part, ignore_errors=True)
             (self.folder / part).mkdir(parents=True)
@@ -121,10 +124,12 @@ class Demo:
         return disk, vbox
 
     def _cloud(self, stack: ExitStack) -> tuple[str, cloud.Administrator, cloud.Setup]:
-        # Sockets have short path limits, hence a directory of libvirtd's own below /tmp.
-        root = stack.enter_context(tempfile.TemporaryDirectory(prefix="okm-demo."))
-        libvirtd = stack.enter_context(PrivateLibvirtd(Path(root) / "libvirt"))
-        bridge = stack.enter_context(cloud.bridge(BRIDGE, BRIDGE_ADDRESS))
+        # Sockets have short path limits, hence a directory of libvirtd's own below /run. The
+        # same folder gives the same names, so that a killed run is tidied up by the next.
+        root = Path("/run", run_name(self.folder))
+        stack.callback(shutil.rmtree, root, ignore_errors=True)
+        libvirtd = stack.enter_context(PrivateLibvirtd(root))
+        bridge = stack.enter_context(cloud.bridge(run_name(self.folder), BRIDGE_ADDRESS))
         home = self.folder / "one"
         ready = stack.enter_context(
             cloud.embedded_opennebula(
@@ -197,6 +202,11 @@ class Demo:
         self.result["resize"] = {"before": before.as_dict(), "after": after.as_dict()}
 
 
+def run_name(folder: Path) -> str:
+    """Name of the bridge and of the directory below /run that a demo in *folder* uses."""
+    return f"okm{hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]}"
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the demo; status 0, or that of the error, which is one sentence on stderr."""
     parser = argparse.ArgumentParser(prog="bin/demo", description=__doc__)
@@ -206,7 +216,8 @@ def main(argv: list[str] | None = None) -> int:
     folder = parser.parse_args(argv).dir.absolute()
     signal.signal(signal.SIGTERM, _cancel)
     try:
-        result = Demo(folder).run()
+        with _alone(folder):
+            result = Demo(folder).run()
     except OkmError as exc:
         print(f"bin/demo: error: {exc.sentence()} Logs: {folder / 'log'}.", file=sys.stderr)
         return exc.exit_code
@@ -219,6 +230,19 @@ def main(argv: list[str] | None = None) -> int:
     (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
     show_report(result, folder / "result.json")
     return 0
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise RunLocked(
+                f"another bin/demo works in {folder}", hint="Wait for it, or use --dir."
+            ) from exc
+        yield
 
 
 def _cancel(number: int, frame: FrameType | None) -> None:
