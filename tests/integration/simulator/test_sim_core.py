@@ -88,6 +88,21 @@ def test_a_restart_goes_on_with_the_state(settings: SimConfig, tmp_path: Path) -
         assert ask("one.group.allocate", "teachers") == 101
 
 
+def test_stopping_leaves_no_thread_and_frees_the_port(settings: SimConfig) -> None:
+    before = set(threading.enumerate())
+    sim = Sim(settings)
+    sim.start()
+    Asker(sim)("one.cluster.allocate", "c")
+    endpoint = sim.endpoint
+    sim.stop()
+    sim.stop()
+    assert set(threading.enumerate()) == before
+    with pytest.raises(ConnectionRefusedError):
+        xmlrpc.client.ServerProxy(endpoint).one.system.version(ADMIN)
+    with pytest.raises(ConfigError, match="not started"):
+        _ = sim.endpoint
+
+
 def test_interrupted_work_is_taken_up_again(tmp_path: Path) -> None:
     with Sim(SimConfig(dir=tmp_path / "sim", step=True)) as sim:
         ask = Asker(sim)
