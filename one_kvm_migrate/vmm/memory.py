@@ -8,7 +8,7 @@ import libvirt
 from one_kvm_migrate.deadline import Deadline, wait_until
 from one_kvm_migrate.units import KiB, MiB
 from one_kvm_migrate.vmm import domain
-from one_kvm_migrate.vmm.conn import DriverError, refusal
+from one_kvm_migrate.vmm.conn import DriverError, reason, refusal
 from one_kvm_migrate.vmm.log import Log
 
 KIB_PER_MIB = MiB // KiB
@@ -143,8 +143,13 @@ class ModuleChange:
 
     def _unplug(self, module: str, deadline: Deadline) -> None:
         target_kib = self._size_kib() - int(ET.fromstring(module).findtext("target/size") or 0)
-        with refusal(self._complaint):
+        try:
             self._dom.detachDeviceFlags(module, LIVE)
+        except libvirt.libvirtError as error:
+            raise DriverError(
+                f"{self._complaint}: {reason(error)}",
+                hint="A guest gives a module back only if it uses it as movable memory.",
+            ) from error
         # libvirt returns before the guest has let go of it.
         self._await_size(target_kib, deadline)
         self._unplugged.append(module)

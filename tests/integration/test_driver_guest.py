@@ -147,7 +147,9 @@ def test_a_guest_without_agent_is_shut_down_by_acpi(
     assert time.monotonic() - begin < 40
 
 
-def test_a_guest_uses_plugged_memory(driver: Driver, tmp_path: Path, demo_guest: GuestDisk) -> None:
+def test_a_guest_uses_plugged_memory_and_may_refuse_to_give_it_back(
+    driver: Driver, tmp_path: Path, demo_guest: GuestDisk
+) -> None:
     shape = Shape(memory_mib=(256, 1024), disk_format="qcow2", modules=True)
     guest = boot(driver, tmp_path / "0", demo_guest, shape)
     before_mib = guest.total_mib()
@@ -158,4 +160,11 @@ def test_a_guest_uses_plugged_memory(driver: Driver, tmp_path: Path, demo_guest:
         Deadline(20),
         what="the guest to use its new memory",
     )
+    # Its kernel keeps data there by now, and nothing that it refuses is taken.
+    answer = driver.resize(resize_document((1, 1, 256), (1, 1, 512), "HOTPLUG"))
+    assert answer.rc == 1
+    assert answer.message.startswith(f"Failed to resize memory to 256 MiB on {UUID}: ")
+    assert "rejected by the guest" in answer.message
+    assert answer.log[0] == "INFO: resize: everything is back to the former shape"
+    assert guest.total_mib() >= before_mib + 240
     guest.close()
