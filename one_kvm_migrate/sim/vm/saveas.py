@@ -86,9 +86,9 @@ def _copy(machine: Machine) -> Result:
     disk = _saving(machine.template())
     store, image_id = machine.sim.store, int(disk["HOTPLUG_SAVE_AS"])
 
-    def source() -> str:
+    def source() -> str | None:
         image = store.find("image", image_id)
-        return image.text("SOURCE") if image else ""
+        return (image.text("SOURCE") or None) if image else None
 
     # Another job asks the datastore for the path; it was queued before this one.
     target = wait_until(source, Deadline(SOURCE_TIMEOUT_S), what=f"the path of image {image_id}")
