@@ -1,5 +1,6 @@
 """Every recorded call of a real oned, answered the same by the simulator."""
 
+import re
 import subprocess
 import xmlrpc.client
 from collections.abc import Callable, Iterator
@@ -218,3 +219,32 @@ def test_driver_scripts_are_called_as_recorded(replay: Replay) -> None:
             own = as_recorded(word, replay.paths)
             found += document_differences(name, plain(recorded_word), own)
     assert not found, "\n" + "\n".join(found[:60])
+
+
+@pytest.mark.parametrize(
+    "operation", ["clone", "context", "cpds", "delete", "ln", "mv", "mvds", "snap_create"]
+)
+def test_transfers_are_those_recorded(replay: Replay, operation: str) -> None:
+    """What moves, where to, in which order: as the transfer driver was told."""
+    replay.answer(CALLS[-1].number)
+    ours = [
+        line.split()[2:]
+        for vm in (0, 1, 2)
+        for line in transfer_lines(replay.sim.dir / "log" / f"{vm}.log")
+        if line.split()[0].partition(".")[0] == operation.upper()
+    ]
+    family = DRIVER / "tm_qcow2"
+    theirs = [
+        (entry / "argv").read_text().split()
+        for entry in sorted(family.iterdir())
+        if entry.stem == operation
+    ]
+    assert [[replay.paths.recorded(word) for word in words] for words in ours] == [
+        [re.sub("[0-9a-f]{32}", "", word) for word in words] for words in theirs
+    ]
+
+
+def transfer_lines(log: Path) -> list[str]:
+    """Transfers in a machine's log; random file names are taken out."""
+    lines = [line.partition("[TM][I]: ")[2].strip() for line in log.read_text().splitlines()]
+    return [re.sub("[0-9a-f]{32}", "", line) for line in lines if line]

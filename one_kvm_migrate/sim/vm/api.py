@@ -8,6 +8,7 @@ from one_kvm_migrate.sim.objects import common
 from one_kvm_migrate.sim.vm import (
     actions,
     attach,
+    cloning,
     conf,
     create,
     disksnapshots,
@@ -56,7 +57,11 @@ METHODS: dict[str, Handler] = {
     "one.vmpool.monitoring": pool.pool_monitoring,
 }
 # Called every monitor_interval_s seconds, each in a thread of its own, never in step mode.
-PERIODIC: tuple[Callable[["Sim"], None], ...] = (scheduler.schedule, monitor.look)
+PERIODIC: tuple[Callable[["Sim"], None], ...] = (
+    cloning.check,
+    scheduler.schedule,
+    monitor.look,
+)
 
 
 def resume(sim: "Sim") -> None:

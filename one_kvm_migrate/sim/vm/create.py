@@ -9,7 +9,7 @@ from one_kvm_migrate.sim.call import Call
 from one_kvm_migrate.sim.states import VmState
 from one_kvm_migrate.sim.store import Obj
 from one_kvm_migrate.sim.template import Template, is_yes
-from one_kvm_migrate.sim.vm import context, disks, nics, requirements, usage, vnc
+from one_kvm_migrate.sim.vm import cloning, context, disks, nics, requirements, usage, vnc
 from one_kvm_migrate.sim.vm.imageuse import refused
 from one_kvm_migrate.sim.vm.machine import Machine, new_body
 
@@ -76,8 +76,10 @@ def create(
     usage.charge(machine, core)
     machine.set_template(core)
     machine.obj.set_template(user, "USER_TEMPLATE")
-    held = core.yes("SUBMIT_ON_HOLD")
-    machine.set_idle(VmState.HOLD if held else VmState.PENDING)
+    if cloning.waits(core):
+        machine.set_idle(VmState.CLONING)
+    else:
+        machine.set_idle(VmState.HOLD if core.yes("SUBMIT_ON_HOLD") else VmState.PENDING)
     machine.save()
     machine.log(f"New state is {machine.state.name}", part="VM")
     return oid
@@ -105,7 +107,7 @@ def complete(call: Call, oid: int, core: Template) -> None:
     _normalise(core)
     vnc.set_password(core)
     for number, disk in enumerate(core.vectors("DISK")):
-        disks.take(call, oid, disk, number)
+        disks.take(call, oid, disk, number, may_wait=True)
     variables = core.vector("CONTEXT")
     if variables is not None:
         variables["DISK_ID"] = str(len(core.vectors("DISK")))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from one_kvm_migrate.sim import doc
 from one_kvm_migrate.sim.call import Call
-from one_kvm_migrate.sim.states import ImageType
+from one_kvm_migrate.sim.states import ImageState, ImageType
 from one_kvm_migrate.sim.store import Obj
 from one_kvm_migrate.sim.template import Template, is_yes
 from one_kvm_migrate.sim.vm import imageuse
@@ -80,8 +80,12 @@ def _size(asked: str, original: str) -> str:
     return asked if asked.isdigit() and int(asked) > int(original or 0) else original
 
 
-def take(call: Call, vm_id: int, disk: dict[str, str], disk_id: int) -> None:
+def take(
+    call: Call, vm_id: int, disk: dict[str, str], disk_id: int, *, may_wait: bool = False
+) -> None:
     """Complete *disk* and let machine *vm_id* have its image; volatile disks are described.
+
+    If it *may_wait*, an image that is still being made is only described: see cloning.py.
 
     Raises OnedError(ALLOCATE) when the image is missing or busy, or a volatile disk has no SIZE.
     """
@@ -90,7 +94,8 @@ def take(call: Call, vm_id: int, disk: dict[str, str], disk_id: int) -> None:
         return
     image = imageuse.find(call, disk)
     describe(call, disk, image, disk_id)
-    disk["IMAGE_STATE"] = str(int(imageuse.acquire(call.sim, image, vm_id)))
+    if not (may_wait and image.number("STATE") == ImageState.LOCKED):
+        disk["IMAGE_STATE"] = str(int(imageuse.acquire(call.sim, image, vm_id)))
 
 
 def _volatile(call: Call, disk: dict[str, str], disk_id: int) -> None:

@@ -106,6 +106,13 @@ class Hypervisor:
         where = (str(script), disk, str(self._vm.oid), str(self._place.datastore_id))
         return Transfer(op="CONTEXT", tm_mad=self._place.tm_mad, args=where, form="raw")
 
+    def _make(self, making: Transfer | None) -> Result:
+        """Carry out what context_transfer gave."""
+        if making is None:
+            return Result(ok=True)
+        self._vm.log(making.line, part="TM")
+        return self._executor.run([making])
+
     # -- scripts ------------------------------------------------------------------------
 
     def script(
@@ -161,11 +168,9 @@ class Hypervisor:
 
     def deploy(self) -> Result:
         """Make the context CD and the deployment file, then create the domain."""
-        making = self.context_transfer()
-        if making is not None:
-            made = self._executor.run([making])
-            if not made.ok:
-                return made
+        made = self._make(self.context_transfer())
+        if not made.ok:
+            return made
         seq = doc.get(self._vm.last(), "SEQ")
         text = deployment_file(self._vm.body, self._surroundings())
         (self._vm.work_dir() / f"deployment.{seq}").write_text(text, encoding="utf-8")
@@ -217,10 +222,9 @@ class Hypervisor:
         """Go on from the checkpoint file."""
         path = f"{self._dir}/checkpoint"
         fields, making = self._with_context(deploy_id=self._vm.deploy_id, checkpoint_file=path)
-        if making is not None:
-            made = self._executor.run([making])
-            if not made.ok:
-                return made
+        made = self._make(making)
+        if not made.ok:
+            return made
         return self.script("restore", (path, self._place.host_name, self._vm.deploy_id), fields)
 
     def migrate(self) -> Result:
@@ -303,7 +307,7 @@ class Hypervisor:
         target = (self._vm.template().vector("CONTEXT") or {}).get("TARGET", "")
         result = self.script("prereconfigure", (self._vm.deploy_id, target), fields)
         if result.ok:
-            result = self._executor.run([making])
+            result = self._make(making)
         if not result.ok:
             return result
         words = (self._vm.deploy_id, target, fields.disk_target_path)

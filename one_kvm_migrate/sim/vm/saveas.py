@@ -99,6 +99,7 @@ def _copy(machine: Machine) -> Result:
     place = machine.place()
     uri = host_config(machine.sim, place.host_name).libvirt_uri
     # The stock script compares the driver's name, not what the driver can do.
+    machine.log(transfer.line, part="TM")
     if place.vm_mad != "kvm" or not uri:
         return Result(ok=False, info=f"cpds: Live operation not supported on {place.vm_mad}")
     try:
