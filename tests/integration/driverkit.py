@@ -201,3 +201,9 @@ def recording(name: str) -> tuple[list[str], bytes, Answer]:
         stderr=(where / "stderr").read_text(),
     )
     return argv, (where / "stdin").read_bytes(), answer
+
+
+def has_socket(pid: int) -> bool:
+    """True once process *pid* has a socket, which a driver script has from its connection on."""
+    links = [os.readlink(x) for x in Path(f"/proc/{pid}/fd").iterdir() if x.is_symlink()]
+    return any(link.startswith("socket:") for link in links)
