@@ -95,10 +95,8 @@ def _describe(kit: Path) -> Kit:
 
 def _build(cache_dir: Path, scratch: Path, deadline: Deadline) -> Path:
     kernel_tree, agent_tree, kit = (scratch / part for part in ("kernel", "agent", "kit"))
-    for package, tree in (
-        (_fetch_kernel(cache_dir, deadline), kernel_tree),
-        (_fetch(cache_dir, AGENT, f"{AGENT}_*.deb", deadline), agent_tree),
-    ):
+    kernel, agent = _fetch_all(cache_dir, deadline)
+    for package, tree in ((kernel, kernel_tree), (agent, agent_tree)):
         run(["dpkg-deb", "-x", str(package), str(tree)], deadline=deadline)
         package.unlink()
     release = next((kernel_tree / "lib/modules").iterdir()).name
@@ -135,6 +133,21 @@ def _dependencies(table: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
     for line in table.read_text("ascii").splitlines():
         path, _, needs = line.partition(":")
         yield path, tuple(needs.split())
+
+
+def _fetch_all(cache_dir: Path, deadline: Deadline) -> tuple[Path, Path]:
+    """The kernel's and the guest agent's package."""
+
+    def attempt() -> tuple[Path, Path]:
+        agent = _fetch(cache_dir, AGENT, f"{AGENT}_*.deb", deadline)
+        return _fetch_kernel(cache_dir, deadline), agent
+
+    try:
+        return attempt()
+    except EnvironmentMissing:
+        # Package lists that are missing, or older than the mirror, name no file that is there.
+        run(["apt-get", "update", "-q"], deadline=deadline, ok=(0, 100))
+        return attempt()
 
 
 def _fetch_kernel(cache_dir: Path, deadline: Deadline) -> Path:
