@@ -1,8 +1,8 @@
 """One disk to one compressed qcow2 file, proven equal to its source.
 
 Written to ``NAME.partial`` beside the target and renamed at the end: a file with the final
-name is always complete. The source is only ever opened for reading. The image is readable by its owner only: guest
-disks hold passwords.
+name is always complete. The source is only ever opened for reading. The image is readable by
+its owner only: guest disks hold passwords.
 """
 
 import hashlib

@@ -1,5 +1,6 @@
 """Image datastores: which one, and where its files lie."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,8 +32,8 @@ class Datastore:
 def find_image_datastore(client: Client, wanted: str) -> Datastore:
     """The image datastore *wanted* (id or name).
 
-    Raises Rejected (unknown, or not for images), ConfigError (its folder is not reachable
-    here, so images cannot be written straight into it).
+    Raises Rejected (unknown, or not for images), ConfigError (its folder is not here or not
+    writable, so images cannot be written straight into it).
     """
     pool = client.document("one.datastorepool.info")
     item = pick(pool, "DATASTORE", wanted, "datastore")
@@ -57,5 +58,10 @@ def find_image_datastore(client: Client, wanted: str) -> Datastore:
         raise ConfigError(
             f"{datastore.base_path}, the folder of datastore {datastore.name}, is not here",
             hint="Run on the front-end, or mount the datastore at that path.",
+        )
+    if not os.access(datastore.base_path, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"{datastore.base_path}, the folder of datastore {datastore.name}, is not writable",
+            hint="Run as its owner, which is oneadmin on a front-end.",
         )
     return datastore

@@ -13,6 +13,7 @@ from one_kvm_migrate.opennebula.xmlread import number, text
 from one_kvm_migrate.units import MiB, ceil_div
 
 READY = 1
+DISABLED = 3
 ERROR = 5
 ALL = (-2, -1, -1)
 
@@ -89,23 +90,34 @@ def wait_ready(client: Client, image_id: int, deadline: Deadline) -> etree._Elem
 
 
 def delete(client: Client, image_id: int, deadline: Deadline) -> None:
-    """Delete the image and its file; an image already gone is success."""
+    """Delete the image and its file; an image already gone is success.
 
-    def gone() -> bool:
+    Waits while something uses it: a VM that ended a moment ago gives its disks back later.
+    Raises StateUnexpected when oned cannot delete it, DeadlineExceeded while it is in use.
+    """
+
+    def state() -> int | None:
         try:
-            document = client.document("one.image.info", image_id)
+            return number(client.document("one.image.info", image_id), "STATE")
         except Rejected as exc:
             if exc.code == NO_EXISTS:
-                return True
+                return None
             raise
-        if number(document, "STATE") == ERROR:
+
+    def free() -> bool:
+        return state() in (None, READY, DISABLED, ERROR)
+
+    def gone() -> bool:
+        left = state()
+        if left == ERROR:
             raise StateUnexpected(
-                f"image {image_id} cannot be deleted: {text(document, 'TEMPLATE/ERROR')}",
+                f"image {image_id} cannot be deleted: oned's datastore driver failed",
                 hint="See /var/log/one/oned.log, then: oneimage delete --force.",
             )
-        return False
+        return left is None
 
-    if gone():
+    wait_until(free, deadline, what=f"image {image_id} to be used by no VM", interval_s=0.5)
+    if state() is None:
         return
     client.call("one.image.delete", image_id, False)
     wait_until(gone, deadline, what=f"image {image_id} to be deleted", interval_s=0.5)

@@ -16,6 +16,7 @@ from one_kvm_migrate.opennebula.client import Client
 from one_kvm_migrate.opennebula.datastores import find_image_datastore
 from one_kvm_migrate.opennebula.hosts import find_host
 from one_kvm_migrate.opennebula.networks import Network, find_network, leased_macs
+from one_kvm_migrate.opennebula.rights import require_source_right
 from one_kvm_migrate.pipeline.plan import (
     DiskPlan,
     FailedSource,
@@ -55,6 +56,7 @@ def make_plan(client: Client, request: Request) -> Plan:
     Raises what makes the whole run impossible (AuthError, Unreachable, Rejected, ConfigError,
     NoSpace); what speaks against one source or machine becomes a Refusal in the plan.
     """
+    require_source_right(client)
     datastore = find_image_datastore(client, request.datastore)
     network = find_network(client, request.network) if request.network is not None else None
     if request.options.host is not None:

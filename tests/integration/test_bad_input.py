@@ -170,6 +170,32 @@ def test_unknown_names(cloud: Cloud, tmp_path: Path) -> None:
         assert_refused(cloud, cloud.run("run", vbox, "-q", *options), 33, words)
 
 
+def test_a_user_without_the_right(cloud: Cloud, tmp_path: Path) -> None:
+    vbox = make_machine(tmp_path)
+    with cloud.client() as one:
+        one.number("one.user.allocate", "ana", "secret", "core", [])
+    auth = tmp_path / "auth"
+    auth.write_text("ana:secret")
+    argv = [*COMMAND, "run", str(vbox), "-d", "default", "-q"]
+    environ = {**cloud.environ, "ONE_AUTH": str(auth)}
+    done = subprocess.run(argv, env=environ, capture_output=True, text=True, check=False)
+    assert_refused(cloud, done, 31, "user ana may not register images by SOURCE")
+
+
+def test_a_folder_that_is_not_writable(cloud: Cloud, tmp_path: Path) -> None:
+    vbox = make_machine(tmp_path)
+    folder = cloud.folder()
+    mode = folder.stat().st_mode & 0o777
+    folder.chmod(0o555)
+    drop = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", "--"]
+    argv = [*drop, *COMMAND, "run", str(vbox), "-d", "default", "-q"]
+    try:
+        done = subprocess.run(argv, env=cloud.environ, capture_output=True, text=True, check=False)
+    finally:
+        folder.chmod(mode)
+    assert_refused(cloud, done, 3, "is not writable")
+
+
 def test_wrong_password(cloud: Cloud, tmp_path: Path) -> None:
     vbox = make_machine(tmp_path)
     auth = tmp_path / "auth"

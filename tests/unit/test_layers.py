@@ -79,3 +79,17 @@ def test_every_folder_has_a_layer() -> None:
         path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"
     }
     assert folders == set(ALLOWED) - {"__main__"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted([*PACKAGE.rglob("*.py"), *PACKAGE.parent.glob("tests/**/*.py")]),
+    ids=lambda p: str(p.relative_to(PACKAGE.parent)),
+)
+def test_modules_and_functions_stay_small(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n") <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno < 50, node.name
