@@ -62,7 +62,8 @@ class Executor:
             try:
                 self._operations[name](transfer)
             except ToolFailed as exc:
-                return Result(ok=False, info=f"{name.lower()}: {exc.stderr_tail.strip()}")
+                why = " ".join(exc.stderr_tail.split())
+                return Result(ok=False, info=f"{name.lower()}: {why}")
             except OkmError as exc:
                 return Result(ok=False, info=f"{name.lower()}: {exc.message}")
             except OSError as exc:
