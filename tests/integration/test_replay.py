@@ -50,6 +50,7 @@ class Replay:
         self.driver_calls = base / "calls"
         remotes = Remotes(base / "remotes", DRIVER, self.driver_calls)
         remotes.write("vmm/kvm", "vmm")
+        remotes.write("vnm/dummy", "vnm_dummy")
         remotes.write("tm/qcow2", "tm_qcow2", "snap_create_live")
         self.sim = Sim(
             SimConfig(
@@ -206,11 +207,12 @@ def as_recorded(text: str, paths: Paths) -> str:
     return paths.recorded(plain(text)).replace(f"port='{VNC_SHIFT // 10000}59", "port='59")
 
 
-def test_driver_scripts_are_called_as_recorded(replay: Replay) -> None:
+@pytest.mark.parametrize("family", ["vmm", "vnm_dummy"])
+def test_driver_scripts_are_called_as_recorded(replay: Replay, family: str) -> None:
     """Same scripts, per action in the same order, with the same words and documents."""
     replay.answer(CALLS[-1].number)
-    ours = load_calls(replay.driver_calls / "vmm")
-    theirs = load_calls(DRIVER / "vmm")
+    ours = load_calls(replay.driver_calls / family)
+    theirs = load_calls(DRIVER / family)
     assert ours.keys() == theirs.keys()
     found: list[str] = []
     for name, call in theirs.items():

@@ -337,3 +337,24 @@ def test_a_driver_that_fails_is_told_and_can_be_retried(cloud: Cloud) -> None:
     cloud.ask("one.vm.recover", oid, 3)
     cloud.wait(oid, VmState.DONE)
     assert cloud.domain(oid) is None
+
+
+def test_live_disk_snapshot_and_live_copy(cloud: Cloud) -> None:
+    """The running domain goes on in a new overlay; its disk is copied while it is held."""
+    oid = start(cloud)
+    disk = cloud.sim.var / "datastores" / "0" / str(oid) / "disk.0"
+    assert cloud.ask("one.vm.disksnapshotcreate", oid, 0, "live") == 0
+    vm = cloud.running(oid)
+    assert vm.find("USER_TEMPLATE/ERROR") is None, vm.findtext("USER_TEMPLATE/ERROR")
+    assert vm.findtext("SNAPSHOTS/SNAPSHOT/NAME") == "live"
+    domain = cloud.domain(oid)
+    assert domain is not None
+    assert disk.resolve().name == "1"
+    assert domain.xpath("string(devices/disk[@device='disk']/source/@file)").endswith("snap/1")
+
+    image = cloud.ask("one.vm.disksaveas", oid, 0, "copy", "", -1)
+    vm = cloud.running(oid)
+    assert vm.find("USER_TEMPLATE/ERROR") is None, vm.findtext("USER_TEMPLATE/ERROR")
+    document = etree.fromstring(cloud.ask("one.image.info", image))
+    assert document.findtext("STATE") == "1"
+    assert _read(Path(document.findtext("SOURCE") or "")) == bytes(5)

@@ -14,8 +14,9 @@ from one_kvm_migrate.sim.template import Template
 from one_kvm_migrate.sim.vm import disks, domains, driver, files, reach
 from one_kvm_migrate.sim.vm.driver import Request, Result
 from one_kvm_migrate.sim.vm.history import Action
-from one_kvm_migrate.sim.vm.hypervisor import Hypervisor, host_config
+from one_kvm_migrate.sim.vm.hypervisor import Hypervisor
 from one_kvm_migrate.sim.vm.machine import Machine, hide_sample, show_sample, timestamp
+from one_kvm_migrate.sim.vm.nodes import host_config
 from one_kvm_migrate.sim.vm.steps import Step, enter, register, rest, running
 from one_kvm_migrate.sim.vm.transfer import Executor
 

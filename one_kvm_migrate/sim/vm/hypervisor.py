@@ -1,15 +1,12 @@
 """Driver actions of machines: which script, with which words and which document."""
 
 import base64
-import os
-import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from one_kvm_migrate.sim import doc
 from one_kvm_migrate.sim.doc import Element
-from one_kvm_migrate.sim.vm import context, driver, history
+from one_kvm_migrate.sim.vm import context, driver, history, netscripts
 from one_kvm_migrate.sim.vm.action_doc import (
     ActionFields,
     action_document,
@@ -20,59 +17,8 @@ from one_kvm_migrate.sim.vm.attributes import Surroundings
 from one_kvm_migrate.sim.vm.domain_xml import deployment_file
 from one_kvm_migrate.sim.vm.driver import Request, Result
 from one_kvm_migrate.sim.vm.machine import Machine, timestamp
+from one_kvm_migrate.sim.vm.nodes import host_config, node_tree
 from one_kvm_migrate.sim.vm.transfer import Executor, Transfer
-
-if TYPE_CHECKING:
-    from one_kvm_migrate.sim.service import HostConfig, Sim
-
-
-def host_config(sim: "Sim", name: str) -> "HostConfig":
-    """How host *name* is reached; hosts added later are reached like the simulator itself."""
-    from one_kvm_migrate.sim.service import HostConfig
-
-    known = next((host for host in sim.config.hosts if host.name == name), None)
-    if known is None:
-        return HostConfig(name=name, libvirt_uri=sim.config.libvirt_uri)
-    if known.libvirt_uri is None and sim.config.libvirt_uri is not None:
-        return HostConfig(name=name, libvirt_uri=sim.config.libvirt_uri, prefix=known.prefix)
-    return known
-
-
-def node_tree(sim: "Sim", host: "HostConfig") -> Path:
-    """What /var/tmp/one is on a host: its own settings beside the common scripts."""
-    tree = sim.dir / "nodes" / host.name
-    settings = tree / "etc" / "vmm" / "kvm"
-    settings.mkdir(parents=True, exist_ok=True)
-    if not (tree / "vmm").is_symlink():
-        (tree / "vmm").symlink_to(sim.remotes / "vmm")
-    common = sim.remotes / "etc" / "vmm" / "kvm"
-    lines = {"okm.conf": f"DOMAIN_TYPE={sim.config.domain_type}\n", "kvmrc": ""}
-    if host.libvirt_uri:
-        lines["kvmrc"] = f"LIBVIRT_URI={shlex.quote(host.libvirt_uri)}\n"
-    if sim.config.emulator:
-        lines["okm.conf"] += f"EMULATOR={shlex.quote(sim.config.emulator)}\n"
-    for name, added in lines.items():
-        source = common / name
-        text = source.read_text(encoding="utf-8") if source.is_file() else ""
-        _write_if_changed(settings / name, text + added)
-    _link_package(sim.remotes / "vmm" / sim.config.driver_dir)
-    return tree
-
-
-def _write_if_changed(path: Path, text: str) -> None:
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-
-
-def _link_package(directory: Path) -> None:
-    """The Python driver looks for its package in lib/; here it is ours."""
-    package = Path(__file__).parents[2]
-    link = directory / "lib" / package.name
-    if directory.is_dir() and not link.exists():
-        link.parent.mkdir(exist_ok=True)
-        link.symlink_to(package)
 
 
 class Hypervisor:
@@ -144,6 +90,52 @@ class Hypervisor:
             self._vm.log(line, level="I" if result.ok else "E")
         return result
 
+    def network(
+        self, step: str, words: Sequence[str], place: history.Place | None = None
+    ) -> Result:
+        """Run the network drivers' script *step* where the machine is, or at *place*."""
+        place = place or self._place
+        host = host_config(self._sim, place.host_name)
+        body = with_last_record(self._vm.body)
+        for name in netscripts.drivers(body):
+            script = node_tree(self._sim, host) / "vnm" / name / step
+            if not script.exists():
+                continue
+            stdin = netscripts.reduced(body)
+            request = Request(script=script, argv=words, stdin=stdin, prefix=host.prefix)
+            result = driver.call(self._sim.processes, request)
+            for line in result.log:
+                self._vm.log(line, part="VNM", level="I" if result.ok else "E")
+            if not result.ok:
+                return result
+        return Result(ok=True)
+
+    def _up(self, action: Callable[[], Result]) -> Result:
+        """pre, *action*, post; what the action brought up is taken down if post fails."""
+        ready = self.network("pre", ())
+        if not ready.ok:
+            return ready
+        result = action()
+        where = self._place.host_name
+        if not result.ok:
+            self.network("clean", (where,))
+            return result
+        deploy_id = self._vm.deploy_id or result.info
+        joined = self.network("post", (deploy_id, where))
+        if not joined.ok:
+            self.script("cancel", (deploy_id, where))
+            self.network("clean", (where,))
+            return joined
+        return result
+
+    def _down(self, result: Result, place: history.Place | None = None) -> Result:
+        """clean, once the domain is gone."""
+        if not result.ok:
+            return result
+        where = (place or self._place).host_name
+        cleaned = self.network("clean", (where,), place)
+        return result if cleaned.ok else cleaned
+
     def document(
         self, fields: ActionFields | None = None, place: history.Place | None = None
     ) -> str:
@@ -181,7 +173,7 @@ class Hypervisor:
         if datastore is not None:
             (directory / "ds.xml").write_text(datastore.xml())
         words = (f"{self._dir}/deployment.{seq}", self._place.host_name)
-        return self.script("deploy", words, stdin=text)
+        return self._up(lambda: self.script("deploy", words, stdin=text))
 
     def _surroundings(self) -> Surroundings:
         host = self._sim.store.get("host", self._place.host_id)
@@ -202,7 +194,7 @@ class Hypervisor:
     def stop(self, *, hard: bool) -> Result:
         """End the domain: ask the guest, or destroy it."""
         words = (self._vm.deploy_id, self._place.host_name)
-        return self.script("cancel" if hard else "shutdown", words)
+        return self._down(self.script("cancel" if hard else "shutdown", words))
 
     def reboot(self, document: str, *, hard: bool) -> Result:
         """Restart the guest: ask it, or reset the machine. *document* is from the request."""
@@ -216,7 +208,7 @@ class Hypervisor:
             host=place.host_name, deploy_id=self._vm.deploy_id, checkpoint_file=path
         )
         words = (self._vm.deploy_id, path, place.host_name)
-        return self.script("save", words, fields, place=place)
+        return self._down(self.script("save", words, fields, place=place), place)
 
     def restore(self) -> Result:
         """Go on from the checkpoint file."""
@@ -225,7 +217,8 @@ class Hypervisor:
         made = self._make(making)
         if not made.ok:
             return made
-        return self.script("restore", (path, self._place.host_name, self._vm.deploy_id), fields)
+        words = (path, self._place.host_name, self._vm.deploy_id)
+        return self._up(lambda: self.script("restore", words, fields))
 
     def migrate(self) -> Result:
         """Move the running domain from the record before to the newest one's host."""
@@ -241,8 +234,17 @@ class Hypervisor:
             tm_command=moving.line,
             disk_target_path=self._dir,
         )
+        ready = self.network("pre", (), target)
+        if not ready.ok:
+            return ready
         argv = (self._vm.deploy_id, target.host_name, source.host_name)
-        return self.script("migrate", argv, fields, place=source)
+        result = self.script("migrate", argv, fields, place=source)
+        if result.ok:
+            # The domain has moved whatever the networks say now.
+            self.network("clean", (source.host_name,), source)
+            # oned names the source here, although the script runs on the target (recorded).
+            self.network("post", (self._vm.deploy_id, source.host_name), target)
+        return result
 
     def resize(self) -> Result:
         """Tell the domain the new capacity; everything is in the document."""
@@ -287,13 +289,18 @@ class Hypervisor:
         fields, making = self._with_context(deploy_id=self._vm.deploy_id)
         words = (nic["MAC"], nic.get("BRIDGE", ""), nic.get("MODEL") or "-",
                  nic.get("VN_MAD", ""), nic["TARGET"])  # fmt: skip
+        ready = self.network("pre", ())
+        if not ready.ok:
+            return ready
         plugged = self.script("attach_nic", (self._vm.deploy_id, *words), fields)
+        if plugged.ok:
+            plugged = self.network("post", (self._vm.deploy_id, self._place.host_name))
         return self._reconfigure(fields, making) if plugged.ok else plugged
 
     def detach_nic(self, nic: dict[str, str]) -> Result:
         """Unplug the NIC, then make the context CD again."""
         fields, making = self._with_context(deploy_id=self._vm.deploy_id)
-        pulled = self.script("detach_nic", (self._vm.deploy_id, nic["MAC"]), fields)
+        pulled = self._down(self.script("detach_nic", (self._vm.deploy_id, nic["MAC"]), fields))
         return self._reconfigure(fields, making) if pulled.ok else pulled
 
     def reconfigure(self) -> Result:
@@ -316,8 +323,11 @@ class Hypervisor:
     def snapshot(self, action: str, word: str) -> Result:
         """Create (word: number), revert or delete (word: HYPERVISOR_ID) a system snapshot."""
         words = (self._vm.deploy_id, word)
-        streamed = action == "revert"
-        return self.script(f"snapshot_{action}", words, streamed=streamed)
+        reverted = action == "revert"
+        result = self.script(f"snapshot_{action}", words, streamed=reverted)
+        if reverted and result.ok:
+            return self.network("post", (self._vm.deploy_id, self._place.host_name))
+        return result
 
     def resize_disk(self, disk: dict[str, str], growing: Transfer) -> Result:
         """Enlarge a plugged disk; the running domain does it itself."""

@@ -14,8 +14,8 @@ from one_kvm_migrate.sim.store import Record
 from one_kvm_migrate.sim.vm import domains, history
 from one_kvm_migrate.sim.vm.domains import Sample
 from one_kvm_migrate.sim.vm.history import Action, Actor
-from one_kvm_migrate.sim.vm.hypervisor import host_config
 from one_kvm_migrate.sim.vm.machine import Machine, timestamp
+from one_kvm_migrate.sim.vm.nodes import host_config
 from one_kvm_migrate.sim.vm.steps import rest, running
 
 if TYPE_CHECKING:

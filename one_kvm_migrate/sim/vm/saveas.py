@@ -16,8 +16,9 @@ from one_kvm_migrate.sim.template import Template
 from one_kvm_migrate.sim.vm import disks, domains, files, reach
 from one_kvm_migrate.sim.vm.disksnapshots import require_snapshot
 from one_kvm_migrate.sim.vm.driver import Result
-from one_kvm_migrate.sim.vm.hypervisor import Hypervisor, host_config
+from one_kvm_migrate.sim.vm.hypervisor import Hypervisor
 from one_kvm_migrate.sim.vm.machine import Machine
+from one_kvm_migrate.sim.vm.nodes import host_config
 from one_kvm_migrate.sim.vm.steps import Step, enter, register, rest, running
 
 SOURCE_TIMEOUT_S = 60.0
