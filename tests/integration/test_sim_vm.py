@@ -350,7 +350,8 @@ def test_live_disk_snapshot_and_live_copy(cloud: Cloud) -> None:
     domain = cloud.domain(oid)
     assert domain is not None
     assert disk.resolve().name == "1"
-    assert domain.xpath("string(devices/disk[@device='disk']/source/@file)").endswith("snap/1")
+    source = domain.find("devices/disk[@device='disk']/source")
+    assert source is not None and str(source.get("file")).endswith("snap/1")
 
     image = cloud.ask("one.vm.disksaveas", oid, 0, "copy", "", -1)
     vm = cloud.running(oid)

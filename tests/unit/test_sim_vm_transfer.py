@@ -104,13 +104,18 @@ def test_snapshots_chain_and_go_back(image: Path, home: str) -> None:
     assert not Path(f"{disk}.snap").exists()
 
 
-def test_a_snapshot_of_a_persistent_disk_leaves_the_image_as_it_was(image: Path, home: str) -> None:
+def test_snapshots_of_a_persistent_disk_end_in_the_image(image: Path, home: str) -> None:
     disk = f"{home}/disk.0"
     run("LN", f"vm:{image}", f"h:{disk}")
     run("SNAP_CREATE", f"h:{disk}", "0")
     subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -P 88 0 7", disk], check=True)
     assert content(str(image)) == b"pattern"
     assert content(disk) == b"X" * 7
+    run("SNAP_CREATE", f"h:{disk}", "1")
+    subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -P 89 0 2", disk], check=True)
+    run("MVDS", f"h:{disk}", str(image))
+    assert not os.path.lexists(disk)
+    assert content(str(image)) == b"YYXXXXX"
 
 
 def test_volatile_disks(home: str) -> None:

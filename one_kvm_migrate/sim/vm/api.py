@@ -21,13 +21,14 @@ from one_kvm_migrate.sim.vm import (
     scheduler,
     snapshots,
     steps,
+    usage,
 )
 
 if TYPE_CHECKING:
     from one_kvm_migrate.sim.service import Sim
 
 METHODS: dict[str, Handler] = {
-    **common.owned_methods("vm", "one.vm"),
+    **common.owned_methods("vm", "one.vm", moved=usage.moved),
     "one.vm.action": actions.action,
     "one.vm.allocate": create.allocate,
     "one.vm.attach": attach.attach,

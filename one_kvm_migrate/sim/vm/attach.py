@@ -9,7 +9,7 @@ from one_kvm_migrate.sim.vm.driver import Result
 from one_kvm_migrate.sim.vm.history import Action
 from one_kvm_migrate.sim.vm.hypervisor import Hypervisor
 from one_kvm_migrate.sim.vm.machine import Machine
-from one_kvm_migrate.sim.vm.steps import Step, enter, register, rest, running
+from one_kvm_migrate.sim.vm.steps import Step, enter, error_text, register, rest, running
 
 
 def _require_state(machine: Machine, what: str) -> bool:
@@ -111,7 +111,12 @@ def _disk_done(machine: Machine, result: Result) -> None:
 
 
 def _disk_failed(machine: Machine, result: Result) -> None:
-    (_drop_disk if _is_attach(machine) else _keep_disk)(machine)
+    if _is_attach(machine):
+        _drop_disk(machine)
+    else:
+        _keep_disk(machine)
+        if machine.active_in(Lcm.HOTPLUG):
+            machine.set_error(error_text("DETACHDISK", result))
     _back(machine)
 
 
@@ -201,6 +206,7 @@ def _nic_failed(machine: Machine, result: Result) -> None:
     if _is_attach(machine):
         _without_marked_nic(machine, template)
     else:
+        machine.set_error(error_text("DETACHNIC", result))
         nic = _marked(template, "NIC")
         del nic["ATTACH"]
         number = nic.get("NETWORK_ID", "")

@@ -6,6 +6,7 @@ from math import isfinite
 from one_kvm_migrate.sim import auth
 from one_kvm_migrate.sim.auth import Right
 from one_kvm_migrate.sim.call import Call
+from one_kvm_migrate.sim.objects import common
 from one_kvm_migrate.sim.states import VmState
 from one_kvm_migrate.sim.store import Obj
 from one_kvm_migrate.sim.template import Template, is_yes
@@ -64,6 +65,9 @@ def create(
     if not trusted:
         auth.require_unrestricted(call, "vm", wanted)
     name = _only_text(wanted, "NAME")
+    problem = common.check_name(name) if name else ""
+    if problem:
+        raise refused(problem)
     core, user = split(wanted)
     _check_capacity(core)
     oid = call.sim.store.new_id("vm")

@@ -121,12 +121,8 @@ def _kernel(attrs: Attributes) -> list[str]:
     if not kernel:
         loader = attrs.get("OS", "BOOTLOADER")
         return [f"\t\t<bootloader>{cdata(loader)}</bootloader>"] if loader else []
-    if kernel.startswith("$FILE"):
-        kernel = f"{attrs.around.system_dir}/kernel"
     lines = [f"\t\t<kernel>{cdata(kernel)}</kernel>"]
     initrd = attrs.own("OS", "INITRD")
-    if initrd.startswith("$FILE"):
-        initrd = f"{attrs.around.system_dir}/initrd"
     if initrd:
         lines.append(f"\t\t<initrd>{cdata(initrd)}</initrd>")
     words = [attrs.own("OS", "KERNEL_CMD")]

@@ -20,7 +20,6 @@ class Sample:
     """One look at a domain. Times in nanoseconds, memory in KiB, the rest in bytes."""
 
     uuid: str
-    paused: bool
     cpu_ns: int
     memory_kib: int
     net: tuple[int, int]
@@ -64,7 +63,6 @@ def samples(uri: str) -> dict[int, Sample]:
 
 def _sample(domain: libvirt.virDomain) -> Sample | None:
     try:
-        state, reason = domain.state()
         info = domain.info()
         root = etree.fromstring(domain.XMLDesc().encode())
         net = _sum(domain.interfaceStats(name)[i] for name in _targets(root, "interface")
@@ -74,10 +72,8 @@ def _sample(domain: libvirt.virDomain) -> Sample | None:
         if exc.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID):
             return None
         raise
-    by_user = reason == libvirt.VIR_DOMAIN_PAUSED_USER
     return Sample(
         uuid=domain.UUIDString(),
-        paused=state == libvirt.VIR_DOMAIN_PAUSED and by_user,
         cpu_ns=info[4],
         memory_kib=info[2],
         net=net,

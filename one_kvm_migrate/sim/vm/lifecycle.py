@@ -10,7 +10,17 @@ from one_kvm_migrate.sim.vm.driver import Result
 from one_kvm_migrate.sim.vm.history import HARD, Action, Actor
 from one_kvm_migrate.sim.vm.hypervisor import Hypervisor
 from one_kvm_migrate.sim.vm.machine import Machine, timestamp
-from one_kvm_migrate.sim.vm.steps import After, Step, Work, enter, register, rest, running, stuck
+from one_kvm_migrate.sim.vm.steps import (
+    After,
+    Step,
+    Work,
+    enter,
+    error_text,
+    register,
+    rest,
+    running,
+    stuck,
+)
 from one_kvm_migrate.sim.vm.transfer import Transfer
 
 
@@ -90,7 +100,13 @@ def _stop(success: After) -> Step:
     def work(machine: Machine) -> Result:
         return Hypervisor(machine).stop(hard=is_hard(machine))
 
-    return Step(work=work, success=success, failure=_still_running, title="SHUTDOWN")
+    return Step(work=work, success=success, failure=_not_stopped, title="SHUTDOWN")
+
+
+def _not_stopped(machine: Machine, result: Result) -> None:
+    if is_hard(machine):
+        machine.set_error(error_text("CANCEL", result))
+    running(machine)
 
 
 def _save(success: After, failure: After = _still_running) -> Step:

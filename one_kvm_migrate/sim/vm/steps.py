@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from one_kvm_migrate.errors import Cancelled, OkmError
 from one_kvm_migrate.sim.states import LcmState, VmState
 from one_kvm_migrate.sim.vm.driver import Result
 from one_kvm_migrate.sim.vm.machine import Machine
@@ -85,7 +86,12 @@ def run(sim: "Sim", oid: int, lcm: LcmState) -> None:
     machine = Machine.load(sim, oid)
     if not machine.active_in(lcm):
         return
-    result = step.work(machine)
+    try:
+        result = step.work(machine)
+    except Cancelled:
+        raise
+    except (OkmError, OSError) as exc:
+        result = Result(ok=False, info=str(exc))
     finish(sim, oid, lcm, result)
 
 

@@ -5,6 +5,7 @@ it to a transfer manager; here it is carried out in place. Layout as the stock d
 disk.N is a link to disk.N.snap/0, an overlay over the image; a persistent one links to it.
 """
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -113,10 +114,25 @@ class Executor:
         shutil.move(source, target)
 
     def _keep(self, transfer: Transfer) -> None:
-        """A persistent disk goes back: it is the image itself, so only the link goes."""
+        """A persistent disk goes back: it is the image itself, so only the link goes.
+
+        What was written since snapshots were made is put into the image first.
+        """
         link = _path(transfer.args[0])
+        chain = _chain_of(link)
+        while chain.is_dir() and link.resolve().parent == chain:
+            backing = self._backing(link)
+            self._tool("qemu-img", "commit", "-q", "-d", "-f", "qcow2", str(link))
+            _relink(link, backing)
         if link.is_symlink():
             link.unlink()
+
+    def _backing(self, overlay: Path) -> str:
+        argv = ["qemu-img", "info", "-f", "qcow2", "--output=json", str(overlay)]
+        outcome = self._processes.run(argv, deadline=Deadline(TOOL_TIMEOUT_S))
+        if outcome.rc != 0:
+            raise ToolFailed(argv, outcome.rc, outcome.stderr_tail)
+        return str(json.loads(outcome.stdout)["backing-filename"])
 
     def _delete(self, transfer: Transfer) -> None:
         target = _path(transfer.args[0])

@@ -1,6 +1,9 @@
 """What machines count for in the VM quotas of their owner and group."""
 
 from one_kvm_migrate.sim import quotas
+from one_kvm_migrate.sim.call import Call
+from one_kvm_migrate.sim.states import VmState
+from one_kvm_migrate.sim.store import Obj
 from one_kvm_migrate.sim.template import Template
 from one_kvm_migrate.sim.vm.machine import Machine
 
@@ -42,6 +45,13 @@ def change(machine: Machine, old: Template, new: Template) -> None:
         quotas.charge(machine.sim, _owner(machine), "VM", grown)
     if shrunk:
         quotas.release(machine.sim, _owner(machine), "VM", shrunk)
+
+
+def moved(call: Call, before: Obj, after: Obj) -> None:
+    """Count a machine for its new owner and group. Raises OnedError when a limit is passed."""
+    if before.number("STATE") != VmState.DONE:
+        release(Machine(call.sim, before), before.template())
+        charge(Machine(call.sim, after), after.template())
 
 
 def _owner(machine: Machine) -> tuple[int, int]:
