@@ -7,12 +7,13 @@ from typing import Any
 
 from lxml import etree
 
+from one_kvm_migrate.deadline import Deadline
 from one_kvm_migrate.sim.hostprobe import HostReport
 from one_kvm_migrate.sim.objects import hosts
 from one_kvm_migrate.sim.service import HostConfig, Sim, SimConfig
 from one_kvm_migrate.sim.states import LcmState, VmState
 
-OK = "#!/bin/sh\ncat > /dev/null\necho answer-of-$(basename $0)\n"
+OK = "#!/bin/sh\ncat > /dev/null\necho answer-of-$(basename $0)$ON_HOST\n"
 ACTIONS = (
     "attach_disk attach_nic cancel deploy detach_disk detach_nic migrate prereconfigure reboot "
     "reconfigure reset resize resize_disk restore save shutdown snapshot_create snapshot_delete "
@@ -20,6 +21,7 @@ ACTIONS = (
 )
 GIB_KIB = 1 << 20
 JOB_LIMIT = 200
+SETTLE_S = 30.0
 MACHINE = (
     "NAME=web\nCPU=1\nMEMORY=512\nDISK=[IMAGE_ID=0]\nNIC=[NETWORK_ID=0]\nCONTEXT=[NETWORK=YES]\n"
     "GRAPHICS=[TYPE=VNC,RANDOM_PASSWD=YES]\n"
@@ -29,8 +31,9 @@ MACHINE = (
 class StepCloud:
     """Two hosts, a qcow2 image (0), a network (0); nothing happens until ``work`` is called."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, *, step: bool = True) -> None:
         self.base = base
+        self.step = step
         self.driver = base / "remotes" / "vmm" / "kvm"
         self.driver.mkdir(parents=True)
         for action in ACTIONS.split():
@@ -42,18 +45,20 @@ class StepCloud:
             hosts.report(self.sim, number, report())
         self.ask("one.vn.allocate", "NAME=lab\nVN_MAD=dummy\nAR=[TYPE=IP4,IP=10.0.0.1,SIZE=4]", -1)
         self.add_image("system")
-        self.work()
+        self.settle()
 
     def new_sim(self) -> Sim:
         """The simulator of this directory; a second one goes on where the first stopped."""
         return Sim(
             SimConfig(
                 dir=self.base / "one",
-                step=True,
+                step=self.step,
+                scheduler=False,
+                monitor_interval_s=0.2,
                 driver_dir="kvm",
                 remotes_source=self.base / "remotes",
                 vnc_base_port=47900,
-                hosts=(HostConfig(name="one"),),
+                hosts=(HostConfig(name="one", prefix=("env", "ON_HOST=-one")),),
             )
         )
 
@@ -110,6 +115,10 @@ class StepCloud:
             count += 1
         assert count < JOB_LIMIT, "jobs without end"
         return count
+
+    def settle(self) -> None:
+        """Let everything that is queued end."""
+        self.sim.settle(Deadline(SETTLE_S))
 
     def vm(self, oid: int) -> etree._Element:
         """one.vm.info"""

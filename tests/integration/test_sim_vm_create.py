@@ -132,7 +132,7 @@ def test_the_scheduler_takes_the_host_with_most_room(cloud: StepCloud) -> None:
     cloud.running("CPU=1\nMEMORY=1024")
     oid = cloud.ask("one.vm.allocate", MACHINE, False)
     held = cloud.ask("one.vm.allocate", MACHINE, True)
-    scheduler.schedule(cloud.sim)
+    scheduler.place_waiting(cloud.sim)
     cloud.work()
     assert cloud.state(oid) == "RUNNING"
     assert cloud.vm(oid).findtext("HISTORY_RECORDS/HISTORY/HID") == "1"
@@ -152,7 +152,7 @@ def test_a_machine_that_fits_nowhere_waits_and_says_why(
     cloud: StepCloud, text: str, why: str
 ) -> None:
     oid = cloud.ask("one.vm.allocate", text, False)
-    scheduler.schedule(cloud.sim)
+    scheduler.place_waiting(cloud.sim)
     assert cloud.state(oid) == "PENDING"
     assert why in (cloud.vm(oid).findtext("USER_TEMPLATE/SCHED_MESSAGE") or "")
 
@@ -161,5 +161,5 @@ def test_a_disabled_host_gets_nothing(cloud: StepCloud) -> None:
     for number in (0, 1):
         cloud.ask("one.host.status", number, 1)
     oid = cloud.ask("one.vm.allocate", "CPU=1\nMEMORY=1", False)
-    scheduler.schedule(cloud.sim)
+    scheduler.place_waiting(cloud.sim)
     assert cloud.state(oid) == "PENDING"

@@ -25,7 +25,8 @@ def test_each_state_is_seen_on_the_way(cloud: StepCloud) -> None:
     while cloud.work(1):
         seen.append(cloud.state(oid))
     assert seen == ["PROLOG", "BOOT", "RUNNING"]
-    assert cloud.vm(oid).findtext("DEPLOY_ID") == "answer-of-deploy"
+    # The host's prefix was put before the script.
+    assert cloud.vm(oid).findtext("DEPLOY_ID") == "answer-of-deploy-one"
     assert cloud.share(0) == (100, GIB_KIB // 2, 1)
     cloud.ask("one.vm.action", "stop", oid)
     seen = [cloud.state(oid)]

@@ -18,9 +18,13 @@ log = logging.getLogger(__name__)
 
 
 def schedule(sim: "Sim") -> None:
-    """Place every PENDING machine that fits somewhere; called every few seconds."""
-    if not sim.config.scheduler:
-        return
+    """Called every few seconds; does nothing in a simulator without scheduler."""
+    if sim.config.scheduler:
+        place_waiting(sim)
+
+
+def place_waiting(sim: "Sim") -> None:
+    """Place every PENDING machine that fits somewhere, oldest first."""
     waiting = [obj.oid for obj in sim.store.all("vm") if obj.number("STATE") == VmState.PENDING]
     for oid in sorted(waiting):
         with sim.store.transaction():
