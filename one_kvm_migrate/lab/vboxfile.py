@@ -75,7 +75,6 @@ def write_vbox(path: Path, machine: VboxMachine) -> Path:
     node = etree.SubElement(root, "Machine", attributes)
     _media_registry(node, machine, path.parent)
     _hardware(node, machine)
-    _storage(node, machine)
     text = etree.tostring(
         root.getroottree(), xml_declaration=True, encoding="UTF-8", pretty_print=True
     )
@@ -139,6 +138,8 @@ def _hardware(node: etree._Element, machine: VboxMachine) -> None:
             ("Clipboard", {}),
         ],
     )
+    # Inside of Hardware since the settings of VirtualBox 5.1, beside it before.
+    _storage(hardware, machine)
 
 
 def _flat(parent: etree._Element, children: list[tuple[str, Attributes]]) -> None:
