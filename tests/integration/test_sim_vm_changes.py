@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyone
 import pytest
 from lxml import etree
 
+from one_kvm_migrate.sim.vm import monitor
 from tests.simvm import GIB_KIB, MACHINE, StepCloud
 
 ACTION, INTERNAL, NO_EXISTS = 0x800, 0x2000, 0x400
@@ -173,3 +175,20 @@ def test_pools_filter_and_page(cloud: StepCloud) -> None:
 def test_console_ports_do_not_repeat(cloud: StepCloud) -> None:
     ports = {cloud.vm(cloud.running(MACHINE)).findtext("TEMPLATE/GRAPHICS/PORT") for _ in range(3)}
     assert len(ports) == 3
+
+
+def test_pyone_reads_machines(cloud: StepCloud) -> None:
+    oid = cloud.running()
+    monitor.add_sample(cloud.sim, oid, {"CPU": "1.5", "MEMORY": "7"})
+    one = pyone.OneServer(cloud.sim.endpoint, session="oneadmin:opennebula")
+    vm = one.vm.info(oid)
+    assert (vm.STATE, vm.LCM_STATE) == (pyone.VM_STATE.ACTIVE, pyone.LCM_STATE.RUNNING)
+    assert vm.TEMPLATE["DISK"]["IMAGE"] == "system"
+    assert vm.HISTORY_RECORDS.HISTORY[0].HOSTNAME == "one"
+    assert [found.ID for found in one.vmpool.info(-2, -1, -1, -1).VM] == [oid]
+    assert one.vmpool.infoextended(-2, -1, -1, -1).VM[0].TEMPLATE["VMID"] == str(oid)
+    assert one.vm.monitoring(oid).MONITORING[0].CPU == 1.5
+    with pytest.raises(pyone.OneActionException, match="not available for state RUNNING"):
+        one.vm.action("resume", oid)
+    with pytest.raises(pyone.OneNoExistsException):
+        one.vm.info(99)

@@ -10,7 +10,7 @@ from one_kvm_migrate.sim.objects import common
 from one_kvm_migrate.sim.states import VmState
 from one_kvm_migrate.sim.store import Obj
 from one_kvm_migrate.sim.template import Template, is_yes
-from one_kvm_migrate.sim.vm import cloning, context, disks, nics, requirements, usage, vnc
+from one_kvm_migrate.sim.vm import cloning, context, disks, nics, requirements, steps, usage, vnc
 from one_kvm_migrate.sim.vm.imageuse import refused
 from one_kvm_migrate.sim.vm.machine import Machine, new_body
 
@@ -80,12 +80,8 @@ def create(
     usage.charge(machine, core)
     machine.set_template(core)
     machine.obj.set_template(user, "USER_TEMPLATE")
-    if cloning.waits(core):
-        machine.set_idle(VmState.CLONING)
-    else:
-        machine.set_idle(VmState.HOLD if core.yes("SUBMIT_ON_HOLD") else VmState.PENDING)
-    machine.save()
-    machine.log(f"New state is {machine.state.name}", part="VM")
+    state = VmState.HOLD if core.yes("SUBMIT_ON_HOLD") else VmState.PENDING
+    steps.rest(machine, VmState.CLONING if cloning.waits(core) else state)
     return oid
 
 

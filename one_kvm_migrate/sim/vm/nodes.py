@@ -2,11 +2,14 @@
 
 import os
 import shlex
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from one_kvm_migrate.sim.service import HostConfig, Sim
+
+_lock = threading.Lock()
 
 
 def host_config(sim: "Sim", name: str) -> "HostConfig":
@@ -22,7 +25,15 @@ def host_config(sim: "Sim", name: str) -> "HostConfig":
 
 
 def node_tree(sim: "Sim", host: "HostConfig") -> Path:
-    """What /var/tmp/one is on a host: its own settings beside the common scripts."""
+    """What /var/tmp/one is on a host: its own settings beside the common scripts.
+
+    Made anew where it is missing or out of date; any number of threads may ask at once.
+    """
+    with _lock:
+        return _tree(sim, host)
+
+
+def _tree(sim: "Sim", host: "HostConfig") -> Path:
     tree = sim.dir / "nodes" / host.name
     settings = tree / "etc" / "vmm" / "kvm"
     settings.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ only has to queue the steps of the states it finds.
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from one_kvm_migrate.errors import Cancelled, OkmError
@@ -53,10 +54,20 @@ def enter(machine: Machine, lcm: LcmState) -> None:
 
 
 def rest(machine: Machine, state: VmState) -> None:
-    """Go to *state*, in which nothing happens, and save."""
+    """Go to *state*, in which nothing happens, and save; PENDING wakes the scheduler."""
     machine.set_idle(state)
     machine.save()
     machine.log(f"New state is {state.name}", part="VM")
+    settings = machine.sim.config
+    if state == VmState.PENDING and settings.scheduler and not settings.step:
+        _wake_scheduler(machine.sim)
+
+
+def _wake_scheduler(sim: "Sim") -> None:
+    from one_kvm_migrate.sim.vm.scheduler import place_waiting
+
+    job = partial(place_waiting, sim)
+    sim.store.after_commit(lambda: sim.jobs.submit(job, label="schedule"))
 
 
 def running(machine: Machine) -> None:
