@@ -132,10 +132,10 @@ def add_image(cloud: Cloud, name: str, *, persistent: bool = False) -> int:
     return number
 
 
-def start(cloud: Cloud) -> int:
+def start(cloud: Cloud, description: str = DESCRIPTION) -> int:
     """A machine in RUNNING."""
     image = add_image(cloud, "system")
-    text = f'{DESCRIPTION}DISK=[ IMAGE_ID="{image}" ]\n'
+    text = f'{description}DISK=[ IMAGE_ID="{image}" ]\n'
     template = cloud.ask("one.template.allocate", text)
     oid: int = cloud.ask("one.template.instantiate", template, "", False, "", False)
     cloud.running(oid)
@@ -220,6 +220,16 @@ def test_samples_of_a_running_machine(cloud: Cloud) -> None:
     vm = wait_until(sampled, Deadline(TIMEOUT_S), what="a sample")
     assert int(vm.findtext("MONITORING/MEMORY") or "") > 0
     assert "<MONITORING_DATA><MONITORING>" in cloud.ask("one.vm.monitoring", oid)
+
+
+def test_a_machine_with_the_old_chipset(cloud: Cloud) -> None:
+    """The context CD sits on IDE there, whatever its name is."""
+    description = DESCRIPTION.replace('ARCH="x86_64"', 'ARCH="x86_64", MACHINE="pc"')
+    domain = cloud.domain(start(cloud, description))
+    assert domain is not None
+    assert "pc-i440fx" in str(domain.xpath("string(os/type/@machine)"))
+    assert domain.xpath("//disk[@device='cdrom']/target/@bus") == ["ide"]
+    assert domain.xpath("//disk[@device='disk']/target/@bus") == ["virtio"]
 
 
 def test_undeployed_and_back(cloud: Cloud) -> None:

@@ -1,7 +1,5 @@
 """What oned's ``vmm_exec_kvm.conf`` of 7.5.80 gives when nobody else does (contract 3.1)."""
 
-VERSION = "7.5.80"
-
 HYPERV_OPTIONS = "<relaxed state='on'/><vapic state='on'/><spinlocks state='on' retries='4096'/>"
 HYPERV_TIMERS = (
     "<timer name='hypervclock' present='yes'/>"

@@ -9,9 +9,10 @@ from xml.sax.saxutils import escape
 
 from lxml import etree
 
+from one_kvm_migrate.sim.config import VERSION
 from one_kvm_migrate.sim.vm import domain_devices
 from one_kvm_migrate.sim.vm.attributes import Attributes, Surroundings, number
-from one_kvm_migrate.sim.vm.defaults import OVMF_UEFIS, VERSION
+from one_kvm_migrate.sim.vm.defaults import OVMF_UEFIS
 from one_kvm_migrate.sim.vm.markup import cdata, quoted
 
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
