@@ -142,12 +142,6 @@ class Machine:
         user.set("ERROR", f"{time.ctime()}: {text}")
         self.obj.set_template(user, "USER_TEMPLATE")
 
-    def clear_error(self) -> None:
-        """Take USER_TEMPLATE/ERROR away."""
-        user = self.obj.template("USER_TEMPLATE")
-        if user.remove("ERROR"):
-            self.obj.set_template(user, "USER_TEMPLATE")
-
     # -- history ------------------------------------------------------------------------
 
     def records(self) -> list[Element]:
