@@ -122,9 +122,18 @@ def _wait_for_life(link: DomainLink, life: _Life, target: ProofTarget, deadline:
         nudge, grace = Deadline(SILENCE_S), Deadline(AGENT_GRACE_S)
 
         def alive() -> bool:
-            nonlocal nudge, grace
             if not link.running():
-                raise VerifyError(f"the machine {target.domain} stopped while it was booting")
+                raise _stopped(target)
+            try:
+                return looked()
+            except VerifyError as exc:
+                # It may have ended while it was being asked; then that is what to say.
+                if link.running():
+                    raise
+                raise _stopped(target) from exc
+
+        def looked() -> bool:
+            nonlocal nudge, grace
             if console is not None:
                 _listen(console, life, target)
                 if nudge.passed() and not life.strong:
@@ -145,6 +154,10 @@ def _wait_for_life(link: DomainLink, life: _Life, target: ProofTarget, deadline:
                     f"serial line {life.serial['state']}",
                     hint="Look at its console; install the guest agent for a surer answer.",
                 ) from exc
+
+
+def _stopped(target: ProofTarget) -> VerifyError:
+    return VerifyError(f"the machine {target.domain} stopped while it was booting")
 
 
 def _enough(life: _Life, grace: Deadline) -> bool:
