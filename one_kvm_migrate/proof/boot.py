@@ -126,6 +126,8 @@ def _wait_for_life(link: DomainLink, life: _Life, target: ProofTarget, deadline:
                 raise _stopped(target)
             try:
                 return looked()
+            except GuestPanic:
+                raise
             except VerifyError as exc:
                 # It may have ended while it was being asked; then that is what to say.
                 if link.running():
