@@ -36,7 +36,9 @@ def attributes(
     result += _capacity(vm, hardware, options)
     result.append(("OS", _os(hardware)))
     for image_id, prefix in zip(image_ids, hardware.dev_prefixes, strict=True):
-        result.append(("DISK", {"IMAGE_ID": str(image_id), "DEV_PREFIX": prefix}))
+        # DRIVER said here: a datastore without one may leave it to the host's default, raw.
+        disk = {"IMAGE_ID": str(image_id), "DEV_PREFIX": prefix, "DRIVER": "qcow2"}
+        result.append(("DISK", disk))
     if network_id is not None:
         result += [("NIC", _nic(nic, network_id, options)) for nic in vm.nics]
     result += _devices(hardware, options)

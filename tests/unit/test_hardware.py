@@ -105,7 +105,7 @@ def test_template_of_a_linux_guest() -> None:
     assert (made["MEMORY"], made["MEMORY_MAX"]) == ("512", "1024")
     assert made["MEMORY_RESIZE_MODE"] == "BALLOONING"
     assert made["OS"] == {"ARCH": "x86_64", "MACHINE": "pc", "BOOT": "disk0", "SD_DISK_BUS": "sata"}
-    assert made["DISK"] == {"IMAGE_ID": "10", "DEV_PREFIX": "sd"}
+    assert made["DISK"] == {"IMAGE_ID": "10", "DEV_PREFIX": "sd", "DRIVER": "qcow2"}
     assert made["GRAPHICS"] == {"TYPE": "VNC", "LISTEN": "127.0.0.1", "RANDOM_PASSWD": "YES"}
     assert made["NIC"] == {"NETWORK_ID": "5", "MODEL": "e1000"}
     assert made["OKM"] == {"SERIAL": "YES", "HOTPLUG_VCPUS": "YES", "NIC_SLOTS": "0:3,1:8"}
