@@ -28,7 +28,7 @@
     |   +-- PlanChanged          62
     +-- ToolFailed               70
     +-- DeadlineExceeded         71
-    +-- Cancelled               130
+    Cancelled                   130   a BaseException of its own
 
 A message is one sentence: what happened, and where. ``hint`` says what to do about it.
 42 and 255 are never used: oned takes 42 for "script missing" and ssh uses 255 for itself.
@@ -38,8 +38,8 @@ Standard library only, and light: the host driver imports this module in every a
 from typing import ClassVar
 
 
-class OkmError(Exception):
-    """Base of all errors. ``str()`` is one sentence, without the hint."""
+class _Told(BaseException):
+    """What can be told to people in one sentence."""
 
     exit_code: ClassVar[int] = 1
     retryable: ClassVar[bool] = False
@@ -51,9 +51,19 @@ class OkmError(Exception):
 
     def sentence(self) -> str:
         """Message and hint on one line, as shown to people."""
-        text = " ".join(self.message.split())
+        text = " ".join(self.message.split()).rstrip(".")
         hint = " ".join(self.hint.split())
-        return f"{text.rstrip('.')}. {hint}".strip() if hint else text
+        return f"{text}. {hint}".strip()
+
+
+class OkmError(_Told, Exception):
+    """Base of all errors. ``str()`` is one sentence, without the hint."""
+
+
+class Cancelled(_Told):
+    """Stopped by a signal. No Exception, so that nothing that goes on after errors takes it."""
+
+    exit_code = 130
 
 
 class UsageError(OkmError):
@@ -232,9 +242,3 @@ class DeadlineExceeded(OkmError):
 
     exit_code = 71
     retryable = True
-
-
-class Cancelled(OkmError):
-    """Stopped by a signal."""
-
-    exit_code = 130

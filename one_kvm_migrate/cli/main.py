@@ -13,13 +13,15 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
 
 from one_kvm_migrate import __version__
 from one_kvm_migrate.errors import Cancelled, OkmError
 
 PROGRAM = "one-kvm-migrate"
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 COMMANDS = {
     "inspect": ("inspect_cmd", "show what a VirtualBox machine, OVA, OVF or disk is"),
@@ -43,23 +45,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = _parser(words).parse_args(words)
         _setup_logging(args.verbose)
-        signal.signal(signal.SIGTERM, _cancel)
-        status: int = args.run(args)
-        sys.stdout.flush()
+        for number in STOP_SIGNALS:
+            signal.signal(number, _cancel)
+        status: int = 0
+        with _listeners_may_leave():
+            status = args.run(args)
+        with _listeners_may_leave():
+            sys.stdout.flush()
         return status
-    except OkmError as exc:
+    except (OkmError, Cancelled) as exc:
         return fail(exc)
     except KeyboardInterrupt:
         return fail(Cancelled("stopped by Ctrl-C"))
-    except BrokenPipeError:
-        # The reader of our output went away (head, less): not an error of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as exc:
         return _internal_error(exc)
 
 
-def fail(exc: OkmError) -> int:
+@contextmanager
+def _listeners_may_leave() -> Iterator[None]:
+    """The reader of our output may go away (head, less): that is no error of ours."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def fail(exc: OkmError | Cancelled) -> int:
     """Print *exc* as one line on stderr and return its exit status."""
     from one_kvm_migrate.cli.output import printable
 
@@ -92,6 +103,9 @@ def _setup_logging(verbose: int) -> None:
 
 
 def _cancel(number: int, _frame: FrameType | None) -> None:
+    # Once is enough: a second signal must not break off the tidying up.
+    for other in STOP_SIGNALS:
+        signal.signal(other, signal.SIG_IGN)
     raise Cancelled(f"stopped by signal {number}")
 
 

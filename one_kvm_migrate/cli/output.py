@@ -29,7 +29,7 @@ def add_format_options(parser: argparse.ArgumentParser) -> None:
 def render(data: Any, fmt: str, *, root: str) -> str:
     """*data* (plain JSON types) as text in *fmt* json, xml or yaml. *root* names the XML root."""
     if fmt == "json":
-        return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+        return _escaped(json.dumps(data, indent=2, ensure_ascii=False)) + "\n"
     if fmt == "yaml":
         import yaml
 
@@ -42,7 +42,7 @@ def render_csv(rows: Sequence[Row], columns: Sequence[str]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
+    writer.writerows([printable(_cell(row.get(name))) for name in columns] for row in rows)
     return buffer.getvalue()
 
 
@@ -73,10 +73,19 @@ def print_table(rows: Sequence[Row], columns: Sequence[str], title: str | None =
 
 
 def printable(text: str) -> str:
-    """*text* without control characters, so that no name can write terminal escapes."""
-    return "".join(
-        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
-    )
+    """*text* without control characters: no name can write terminal escapes or a second line."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def printable_lines(text: str) -> str:
+    """*text* of several lines, each of them printable."""
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
+def _escaped(text: str) -> str:
+    """JSON *text* with what terminals might obey (C1 controls, bidi marks) as escapes."""
+    plain = (c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+    return "".join(plain)
 
 
 def _cell(value: Any) -> str:
@@ -110,4 +119,4 @@ def _fill(element: Any, data: Any) -> None:
             _fill(etree.SubElement(element, "ITEM"), item)
     elif data is not None:
         text = str(data).lower() if isinstance(data, bool) else str(data)
-        element.text = printable(text)
+        element.text = printable_lines(text)

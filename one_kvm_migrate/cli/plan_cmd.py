@@ -115,7 +115,7 @@ def _total(plan: "Plan", field: str) -> Any:
 
 
 def _print_details(plan: "Plan") -> None:
-    from one_kvm_migrate.cli.output import printable
+    from one_kvm_migrate.cli.output import printable, printable_lines
     from one_kvm_migrate.opennebula.template import to_text
     from one_kvm_migrate.units import human_bytes
 
@@ -123,7 +123,8 @@ def _print_details(plan: "Plan") -> None:
         for warning in machine.warnings:
             print(printable(f"{machine.name}: note: {warning}"))
         if machine.disks:
-            print(printable(f"\ntemplate {machine.name}:\n" + to_text(_template(plan, machine))))
+            template = to_text(_template(plan, machine))
+            print(f"\ntemplate {printable(machine.name)}:\n{printable_lines(template)}")
     print(
         f"total: {human_bytes(_total(plan, 'source_bytes'))} to read, about "
         f"{human_bytes(_total(plan, 'estimate_bytes'))} to write (at most "

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from one_kvm_migrate.disks.convert import Progress, ignore_progress
 
@@ -74,7 +74,7 @@ class LineBars(Bars):
 
     def say(self, line: str) -> None:
         """Print *line* to stderr."""
-        print(line, file=sys.stderr, flush=True)
+        _tell(line)
 
     def bar(self, title: str) -> Progress:
         """A callback that prints ``title: stage 40 %`` to stderr."""
@@ -84,6 +84,12 @@ class LineBars(Bars):
             tens = int(fraction * 10) * 10
             if last.get(stage) != tens:
                 last[stage] = tens
-                print(f"{title}: {stage} {tens} %", file=sys.stderr, flush=True)
+                _tell(f"{title}: {stage} {tens} %")
 
         return update
+
+
+def _tell(line: str) -> None:
+    # Nobody listens any more (the reader of a pipe went away): no reason to stop the work.
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)

@@ -20,7 +20,8 @@ def run(args: argparse.Namespace) -> int:
     from one_kvm_migrate.cli.connect import open_client, open_journal
     from one_kvm_migrate.cli.plan_cmd import report_refusals
     from one_kvm_migrate.cli.run_options import request
-    from one_kvm_migrate.cli.watching import watched_run
+    from one_kvm_migrate.cli.watching import print_outcome, watched_run
+    from one_kvm_migrate.pipeline.outcome import refused as refused_outcome
     from one_kvm_migrate.pipeline.planner import make_plan
 
     wanted = request(args)
@@ -28,5 +29,7 @@ def run(args: argparse.Namespace) -> int:
         plan = make_plan(client, wanted)
         refused = report_refusals(plan)
         if not plan.movable:
+            if args.format != "table":
+                print_outcome(refused_outcome(plan), args.format)
             return refused
         return watched_run(client, journal, args, lambda runner: runner.start(plan)) or refused

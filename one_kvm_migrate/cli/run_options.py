@@ -34,7 +34,13 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         help="persistent images: what the guest writes stays when the VM ends",
     )
     add("--host", metavar="H", help="host to start on (name or id; else the scheduler chooses)")
-    add("--listen", default="127.0.0.1", metavar="ADDRESS", help="VNC address (127.0.0.1)")
+    add(
+        "--listen",
+        type=_address,
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="VNC address (127.0.0.1)",
+    )
     add("--new-mac", action="store_true", help="let OpenNebula give new MAC addresses")
     add("--vcpu-max", type=_positive, metavar="N", help="live-resize limit (twice the CPUs)")
     add("--memory-max", type=_positive, metavar="MIB", help="live-resize limit (twice the memory)")
@@ -79,3 +85,12 @@ def _positive(text: str) -> int:
     if value <= 0:
         raise argparse.ArgumentTypeError("must be positive")
     return value
+
+
+def _address(text: str) -> str:
+    from ipaddress import ip_address
+
+    try:
+        return str(ip_address(text))
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(f"{text} is not an IP address") from exc

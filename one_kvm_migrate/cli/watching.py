@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from one_kvm_migrate.cli.output import printable, show
@@ -44,29 +45,28 @@ def watched_run(
         observer = Observer(progress_for=progress.bar, on_step=on_step)
         run_id = work(Runner(client, journal, observer))
     outcome = report(journal, run_id)
-    show(
-        outcome,
-        [_row(machine) for machine in outcome["machines"]],
-        COLUMNS,
-        args.format,
-        root="RUN",
-    )
-    if args.format == "table":
-        print(f"run {run_id}: {outcome['state']}")
-    status: int = 0
-    for machine in outcome["machines"]:
-        if machine["error"] and machine["state"] != "refused":
-            status = status or machine["exit_code"]
-            print(f"{PROGRAM}: error: {printable(_advice(machine, run_id))}", file=sys.stderr)
-    return status
+    # The work is done: a reader that went away must not hide how it ended.
+    with suppress(BrokenPipeError):
+        print_outcome(outcome, args.format)
+    failed = [machine for machine in outcome["machines"] if machine["state"] == "failed"]
+    for machine in failed:
+        print(f"{PROGRAM}: error: {printable(_advice(machine, run_id))}", file=sys.stderr)
+    return failed[0]["exit_code"] if failed else 0
+
+
+def print_outcome(outcome: dict[str, Any], fmt: str) -> None:
+    """The report of a run as a table, or whole for programs."""
+    show(outcome, [_row(machine) for machine in outcome["machines"]], COLUMNS, fmt, root="RUN")
+    if fmt == "table":
+        print(f"run {outcome['run_id']}: {outcome['state']}")
+    sys.stdout.flush()
 
 
 def _advice(machine: dict[str, Any], run_id: str) -> str:
-    kept = any(image["path"] for image in machine["images"])
     text = f"{machine['name']}: {machine['error']}"
-    if kept:
+    if any(image["path"] for image in machine["images"]):
         return (
-            f"{text} Go on with: one-kvm-migrate resume {run_id}, or undo with rollback {run_id}."
+            f"{text} Go on with: one-kvm-migrate resume {run_id}, or undo with: rollback {run_id}."
         )
     return f"{text} Nothing of it was left behind."
 

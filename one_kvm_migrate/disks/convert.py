@@ -9,12 +9,19 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from one_kvm_migrate.deadline import Deadline
 from one_kvm_migrate.disks.nodes import qcow2_node, source_node
-from one_kvm_migrate.disks.origin import check_source, fingerprint, holding_file, source_bytes
+from one_kvm_migrate.disks.origin import (
+    check_source,
+    files_of,
+    fingerprint,
+    holding_file,
+    source_bytes,
+)
 from one_kvm_migrate.errors import (
     ContentMismatch,
     ConvertFailed,
@@ -33,6 +40,8 @@ Progress = Callable[[str, float], None]
 # 64 KiB clusters compress well and every qemu since 0.12 reads them; zlib for the same reason.
 CREATE_OPTIONS = "cluster_size=65536,compression_type=zlib,compat=1.1"
 COROUTINES = 16
+PARTIAL = ".partial"
+NAME_MAX = 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,11 +93,13 @@ def convert(
     ConvertFailed, ContentMismatch, DeadlineExceeded.
     """
     started = time.monotonic()
-    _check_target(disk, target, overwrite)
+    # An absolute path is never taken for an option or a protocol (nbd:..., a:b) by qemu-img.
+    target = Path(os.path.abspath(target))
     check_source(disk)
+    _check_target(disk, target, overwrite)
     before = fingerprint(disk)
     require_space(target.parent, needed_bytes(disk, deadline=deadline))
-    partial = target.with_name(target.name + ".partial")
+    partial = partial_of(target)
     try:
         _write(disk, partial, deadline, on_progress)
         virtual = _verify(disk, partial, deadline, on_progress)
@@ -99,8 +110,11 @@ def convert(
                 hint="Power the machine off in VirtualBox and run again.",
             )
         _publish(partial, target)
+    except OSError as exc:
+        _discard(partial)
+        raise _write_error(target, exc) from exc
     except BaseException:
-        partial.unlink(missing_ok=True)
+        _discard(partial)
         raise
     return ConvertedImage(
         path=str(target),
@@ -125,17 +139,42 @@ def adopt(disk: SourceDisk, image: Path, *, deadline: Deadline) -> ConvertedImag
     )
 
 
+def partial_of(target: Path) -> Path:
+    """The name an image has while it is written."""
+    return target.with_name(target.name + PARTIAL)
+
+
 def _check_target(disk: SourceDisk, target: Path, overwrite: bool) -> None:
+    """Refuse a target that exists, can't be one, or would overwrite any file of the source."""
+    try:
+        os.fsencode(target).decode()
+    except UnicodeDecodeError as exc:
+        raise UsageError(f"{target} is not UTF-8", hint="Choose another name.") from exc
     if not target.parent.is_dir():
         raise UsageError(f"the folder {target.parent} does not exist", hint="Create it first.")
-    if not os.path.lexists(target):
-        return
-    if not target.is_file() or target.is_symlink():
-        raise UsageError(f"{target} exists and is not a plain file", hint="Choose another name.")
-    if target.samefile(holding_file(disk)):
-        raise UsageError(f"{target} is the source itself", hint="Choose another name.")
-    if not overwrite:
+    if len(os.fsencode(target.name)) + len(PARTIAL) > NAME_MAX:
+        raise UsageError(f"the name {target.name} is too long", hint="Choose a shorter one.")
+    for path in (target, partial_of(target)):
+        if not os.path.lexists(path):
+            continue
+        if path.is_symlink() or not path.is_file():
+            raise UsageError(f"{path} exists and is not a plain file", hint="Choose another name.")
+        if any(path.samefile(source) for source in files_of(disk)):
+            raise UsageError(f"{path} belongs to the source", hint="Choose another name.")
+    if target.exists() and not overwrite:
         raise UsageError(f"{target} exists already", hint="Choose another name or use --force.")
+
+
+def _discard(partial: Path) -> None:
+    # What broke the conversion (a folder that went away or read-only) is said by its own error.
+    with suppress(OSError):
+        partial.unlink(missing_ok=True)
+
+
+def _write_error(target: Path, exc: OSError) -> ConvertFailed:
+    return ConvertFailed(
+        f"cannot write {target}: {exc.strerror}", hint="Check the folder's owner, mode and mount."
+    )
 
 
 def _write(disk: SourceDisk, partial: Path, deadline: Deadline, on_progress: Progress) -> None:

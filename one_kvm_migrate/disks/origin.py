@@ -50,7 +50,7 @@ def holding_file(disk: SourceDisk) -> str:
 
 def fingerprint(disk: SourceDisk) -> Fingerprint:
     """Fingerprint of the files that hold *disk*. Raises SourceError when one is gone."""
-    stats = [_stat(path) for path in _files(disk)]
+    stats = [_stat(path) for path in files_of(disk)]
     return Fingerprint(
         size_bytes=sum(stat.st_size for stat in stats),
         mtime_ns=max(stat.st_mtime_ns for stat in stats),
@@ -62,11 +62,12 @@ def source_bytes(disk: SourceDisk) -> int:
     """Bytes *disk* occupies at its source (holes of sparse files not counted)."""
     if disk.archive is not None:
         return disk.archive.size_bytes
-    stats = [_stat(path) for path in _files(disk)]
+    stats = [_stat(path) for path in files_of(disk)]
     return sum(min(stat.st_size, stat.st_blocks * SECTOR) for stat in stats)
 
 
-def _files(disk: SourceDisk) -> list[str]:
+def files_of(disk: SourceDisk) -> list[str]:
+    """All files that hold *disk*: itself and its extents, or the OVA around it."""
     if disk.archive is not None:
         return [disk.archive.path]
     extents = [str(path) for path in safety.extent_paths(probe(Path(disk.path)))]

@@ -50,9 +50,13 @@ def twin(vm: SourceVm) -> Hardware:
         machine = "pc"
         notes.append(f"chipset {vm.chipset} becomes {machine}")
     prefixes = tuple(_PREFIX.get(disk.bus, "sd") for disk in vm.disks)
+    if machine == "q35" and "hd" in prefixes:
+        # A q35 has no IDE; oned would put hda and sda on the same SATA port.
+        prefixes = tuple("sd" if prefix == "hd" else prefix for prefix in prefixes)
+        notes.append("IDE disks become SATA: the q35 machine has no IDE controller")
     if prefixes.count("hd") > MAX_IDE_DISKS:
         notes.append(f"more than {MAX_IDE_DISKS} IDE disks: the guest gets only the first ones")
-    sd_bus, scsi_model = _sd_bus(vm, notes)
+    sd_bus, scsi_model = _sd_bus(vm, prefixes, notes)
     return Hardware(
         machine=machine,
         firmware=vm.firmware,
@@ -67,7 +71,9 @@ def twin(vm: SourceVm) -> Hardware:
     )
 
 
-def _sd_bus(vm: SourceVm, notes: list[str]) -> tuple[str | None, str | None]:
+def _sd_bus(
+    vm: SourceVm, prefixes: tuple[str, ...], notes: list[str]
+) -> tuple[str | None, str | None]:
     """(SD_DISK_BUS, SCSI controller model) for the disks named sd*, with notes on changes.
 
     OpenNebula has one bus for all of them. VirtualBox's LsiLogic SAS is qemu's lsisas1068
@@ -76,7 +82,7 @@ def _sd_bus(vm: SourceVm, notes: list[str]) -> tuple[str | None, str | None]:
     """
     disks = [disk for disk in vm.disks if _PREFIX.get(disk.bus, "sd") == "sd"]
     if not disks:
-        return None, None
+        return ("sata", None) if "sd" in prefixes else (None, None)
     sas = disks[0].bus is DiskBus.SAS
     kept = DiskBus.SAS if sas else DiskBus.SATA
     notes += [

@@ -5,16 +5,17 @@ from dataclasses import dataclass
 from lxml import etree
 
 from one_kvm_migrate.deadline import Deadline, wait_until
-from one_kvm_migrate.errors import Rejected, StateUnexpected
-from one_kvm_migrate.opennebula.client import NO_EXISTS, Client
+from one_kvm_migrate.errors import StateUnexpected
+from one_kvm_migrate.opennebula.client import Client
 from one_kvm_migrate.opennebula.markers import Marker
 from one_kvm_migrate.opennebula.template import Attributes, to_xml
 from one_kvm_migrate.opennebula.xmlread import number, text
 from one_kvm_migrate.units import MiB, ceil_div
 
 READY = 1
-DISABLED = 3
 ERROR = 5
+# USED, LOCKED, CLONE, USED_PERS, LOCKED_USED, LOCKED_USED_PERS
+IN_USE = (2, 4, 6, 8, 9, 10)
 ALL = (-2, -1, -1)
 
 
@@ -57,11 +58,19 @@ def register(client: Client, image: NewImage, marker: Marker, datastore_id: int)
     return client.number("one.image.allocate", template, datastore_id, True)
 
 
-def find_by_marker(client: Client, marker: Marker) -> int | None:
-    """Id of the image that carries *marker*, or None."""
+def find_by_marker(client: Client, marker: Marker, source: str) -> int | None:
+    """Id of the image of *source* that carries *marker*, or None.
+
+    A user's clone of the image has the same marks but a SOURCE of its own.
+    """
+    item = _by_marker(client, marker, source)
+    return None if item is None else number(item, "ID")
+
+
+def _by_marker(client: Client, marker: Marker, source: str) -> etree._Element | None:
     for item in client.document("one.imagepool.info", *ALL).findall("IMAGE"):
-        if marker.matches(item.find("TEMPLATE")):
-            return number(item, "ID")
+        if text(item, "SOURCE") == source and marker.matches(item.find("TEMPLATE")):
+            return item
     return None
 
 
@@ -89,35 +98,28 @@ def wait_ready(client: Client, image_id: int, deadline: Deadline) -> etree._Elem
     return wait_until(ready, deadline, what=f"image {image_id} to become READY", interval_s=0.5)
 
 
-def delete(client: Client, image_id: int, deadline: Deadline) -> None:
-    """Delete the image and its file; an image already gone is success.
+def delete(client: Client, marker: Marker, source: str, deadline: Deadline) -> None:
+    """Delete the image of *source* that carries *marker*; one already gone is success.
 
     Waits while something uses it: a VM that ended a moment ago gives its disks back later.
-    Raises StateUnexpected when oned cannot delete it, DeadlineExceeded while it is in use.
+    When oned cannot remove the file (someone did before), only the record is dropped. Nothing
+    without our mark is ever deleted. Raises DeadlineExceeded while the image is in use.
     """
 
     def state() -> int | None:
-        try:
-            return number(client.document("one.image.info", image_id), "STATE")
-        except Rejected as exc:
-            if exc.code == NO_EXISTS:
-                return None
-            raise
+        item = _by_marker(client, marker, source)
+        return None if item is None else number(item, "STATE")
 
     def free() -> bool:
-        return state() in (None, READY, DISABLED, ERROR)
+        return state() not in IN_USE
 
-    def gone() -> bool:
-        left = state()
-        if left == ERROR:
-            raise StateUnexpected(
-                f"image {image_id} cannot be deleted: oned's datastore driver failed",
-                hint="See /var/log/one/oned.log, then: oneimage delete --force.",
-            )
-        return left is None
+    def gone_or_failed() -> bool:
+        return state() in (None, ERROR)
 
-    wait_until(free, deadline, what=f"image {image_id} to be used by no VM", interval_s=0.5)
-    if state() is None:
-        return
-    client.call("one.image.delete", image_id, False)
-    wait_until(gone, deadline, what=f"image {image_id} to be deleted", interval_s=0.5)
+    wait_until(free, deadline, what=f"the image of {source} to be used by no VM")
+    for force in (False, True):
+        image_id = find_by_marker(client, marker, source)
+        if image_id is None:
+            return
+        client.call("one.image.delete", image_id, force)
+        wait_until(gone_or_failed, deadline, what=f"image {image_id} to be deleted")

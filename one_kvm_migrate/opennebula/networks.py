@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 from lxml import etree
 
+from one_kvm_migrate.errors import StateUnexpected
 from one_kvm_migrate.opennebula.client import Client
+from one_kvm_migrate.opennebula.markers import Marker
 from one_kvm_migrate.opennebula.template import to_xml
 from one_kvm_migrate.opennebula.xmlread import number, pick, text
 
@@ -38,10 +40,10 @@ def range_of_mac(client: Client, network_id: int, mac: str) -> int | None:
     return None
 
 
-def own_range_of_mac(client: Client, network_id: int, mac: str) -> int | None:
-    """Id of the range that was made by ``add_mac_range`` for *mac*, or None."""
+def find_range_by_marker(client: Client, network_id: int, marker: Marker) -> int | None:
+    """Id of the network's address range that carries *marker*, or None."""
     for item in _ranges(client, network_id):
-        if text(item, "MAC").lower() == mac.lower() and text(item, "OKM_MAC") == "YES":
+        if marker.matches(item):
             return number(item, "AR_ID")
     return None
 
@@ -55,22 +57,27 @@ def leased_macs(client: Client, network_id: int) -> set[str]:
     }
 
 
-def add_mac_range(client: Client, network_id: int, mac: str) -> int:
-    """Add a range of one address for *mac* and return its id; an existing one is returned."""
-    present = range_of_mac(client, network_id, mac)
-    if present is not None:
-        return present
-    template = to_xml([("AR", {"TYPE": "ETHER", "MAC": mac, "SIZE": "1", "OKM_MAC": "YES"})])
+def add_mac_range(client: Client, network_id: int, mac: str, marker: Marker) -> int:
+    """Add a range of one address for *mac*, marked as ours, and return its id."""
+    marks = {name: str(value) for name, value in marker.attributes()}
+    template = to_xml([("AR", {"TYPE": "ETHER", "MAC": mac, "SIZE": "1", **marks})])
     client.call("one.vn.add_ar", network_id, template)
-    added = range_of_mac(client, network_id, mac)
-    assert added is not None, "oned accepted the range but does not list it"
+    added = find_range_by_marker(client, network_id, marker)
+    if added is None:
+        raise StateUnexpected(f"network {network_id} took an address range but does not list it")
     return added
 
 
-def remove_range(client: Client, network_id: int, range_id: int) -> None:
-    """Remove an address range; one already gone is success."""
-    if any(number(item, "AR_ID", -1) == range_id for item in _ranges(client, network_id)):
-        client.call("one.vn.rm_ar", network_id, range_id)
+def remove_range(client: Client, network_id: int, marker: Marker) -> None:
+    """Remove the range that carries *marker*; one already gone is success."""
+    present = find_range_by_marker(client, network_id, marker)
+    if present is not None:
+        client.call("one.vn.rm_ar", network_id, present)
+
+
+def is_unicast(mac: str) -> bool:
+    """True for an address that one adapter can have: not a group's, not all zeros."""
+    return _mac_number(mac) != 0 and not int(mac[:2], 16) & 1
 
 
 def _ranges(client: Client, network_id: int) -> list[etree._Element]:

@@ -1,7 +1,6 @@
 """VM templates: created, found again by marker, deleted, instantiated."""
 
-from one_kvm_migrate.errors import Rejected
-from one_kvm_migrate.opennebula.client import NO_EXISTS, Client
+from one_kvm_migrate.opennebula.client import Client
 from one_kvm_migrate.opennebula.markers import Marker
 from one_kvm_migrate.opennebula.template import Attributes, to_xml
 from one_kvm_migrate.opennebula.xmlread import number, text
@@ -14,10 +13,13 @@ def create(client: Client, attributes: Attributes, marker: Marker) -> int:
     return client.number("one.template.allocate", to_xml([*attributes, *marker.attributes()]))
 
 
-def find_by_marker(client: Client, marker: Marker) -> int | None:
-    """Id of the VM template that carries *marker*, or None."""
+def find_by_marker(client: Client, marker: Marker, name: str) -> int | None:
+    """Id of the VM template *name* that carries *marker*, or None.
+
+    A user's clone of the template has the same marks but a name of its own.
+    """
     for item in client.document("one.templatepool.info", *ALL).findall("VMTEMPLATE"):
-        if marker.matches(item.find("TEMPLATE")):
+        if text(item, "NAME") == name and marker.matches(item.find("TEMPLATE")):
             return number(item, "ID")
     return None
 
@@ -32,13 +34,11 @@ def names(client: Client, user: str) -> dict[str, int]:
     }
 
 
-def delete(client: Client, template_id: int) -> None:
-    """Delete the template, never its images; a template already gone is success."""
-    try:
+def delete(client: Client, marker: Marker, name: str) -> None:
+    """Delete the template *name* that carries *marker*, never its images; gone is success."""
+    template_id = find_by_marker(client, marker, name)
+    if template_id is not None:
         client.call("one.template.delete", template_id, False)
-    except Rejected as exc:
-        if exc.code != NO_EXISTS:
-            raise
 
 
 def instantiate(client: Client, template_id: int, name: str, marker: Marker, *, hold: bool) -> int:

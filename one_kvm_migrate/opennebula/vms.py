@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from lxml import etree
 
 from one_kvm_migrate.deadline import Deadline, wait_until
-from one_kvm_migrate.errors import Rejected, StateUnexpected
-from one_kvm_migrate.opennebula.client import NO_EXISTS, Client
+from one_kvm_migrate.errors import StateUnexpected
+from one_kvm_migrate.opennebula.client import Client
 from one_kvm_migrate.opennebula.markers import Marker
 from one_kvm_migrate.opennebula.xmlread import number, text
 from one_kvm_migrate.secret import Secret
 
 # include/VirtualMachine.h of OpenNebula.
 PENDING, HOLD, ACTIVE, DONE = 1, 2, 3, 6
-POWEROFF, UNDEPLOYED = 8, 9
+STOPPED, SUSPENDED, POWEROFF, UNDEPLOYED = 4, 5, 8, 9
+RECOVER_RETRY, RECOVER_DELETE = 2, 3
 LCM_RUNNING = 3
 LCM_FAILURES = {14, *range(36, 43), 44, 46, 47, 48, 49, 50, 61}
 STATE_NAMES = (
@@ -106,23 +107,29 @@ def _running(document: etree._Element) -> Running:
     )
 
 
-def terminate(client: Client, vm_id: int, deadline: Deadline) -> None:
-    """End the VM hard and wait until it is DONE; one already done or gone is success."""
+def try_again(client: Client, vm_id: int) -> None:
+    """Start a VM once more that failed to start or was powered off meanwhile."""
+    document = client.document("one.vm.info", vm_id)
+    state, lcm = number(document, "STATE"), number(document, "LCM_STATE")
+    if state == ACTIVE and lcm in LCM_FAILURES:
+        client.call("one.vm.recover", vm_id, RECOVER_RETRY)
+    elif state in (STOPPED, SUSPENDED, POWEROFF, UNDEPLOYED):
+        client.call("one.vm.action", "resume", vm_id)
 
-    def done() -> bool:
-        try:
-            document = client.document("one.vm.info", vm_id)
-        except Rejected as exc:
-            if exc.code == NO_EXISTS:
-                return True
-            raise
-        return number(document, "STATE") == DONE
 
-    if done():
+def terminate(client: Client, marker: Marker, deadline: Deadline) -> None:
+    """End the VM that carries *marker* hard, and wait until it is DONE; gone is success."""
+    vm_id = find_by_marker(client, marker)
+    if vm_id is None:
         return
     try:
         client.call("one.vm.action", "terminate-hard", vm_id)
     except StateUnexpected:
-        # In the middle of another action or in a failure state: recover-delete always works.
-        client.call("one.vm.recover", vm_id, 3)
-    wait_until(done, deadline, what=f"VM {vm_id} to end", interval_s=0.5)
+        # In the middle of another action: deleting by recover always works.
+        client.call("one.vm.recover", vm_id, RECOVER_DELETE)
+    wait_until(
+        lambda: number(client.document("one.vm.info", vm_id), "STATE") == DONE,
+        deadline,
+        what=f"VM {vm_id} to end",
+        interval_s=0.5,
+    )

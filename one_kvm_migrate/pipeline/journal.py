@@ -102,7 +102,7 @@ class Journal:
         except (OSError, sqlite3.Error) as exc:
             raise JournalError(
                 f"cannot use the journal in {state_dir}: {exc}",
-                hint="Set OKM_STATE_DIR to a folder you can write to.",
+                hint="Give a sound and writable folder by OKM_STATE_DIR or --state-dir.",
             ) from exc
 
     def __enter__(self) -> "Journal":
@@ -141,19 +141,17 @@ class Journal:
 
     def run(self, run_id: str) -> RunRow:
         """The run *run_id*; raises JournalError with what to do when there is none."""
-        row = self._db.execute("SELECT * FROM runs WHERE run_id = ?", (run_id,)).fetchone()
-        if row is None:
+        rows = self._read("SELECT * FROM runs WHERE run_id = ?", (run_id,))
+        if not rows:
             raise JournalError(
                 f"there is no run {run_id} in {self.state_dir}",
                 hint="List them with: one-kvm-migrate runs.",
             )
-        return _run_row(row)
+        return _run_row(rows[0])
 
     def runs(self) -> list[RunRow]:
         """All runs, newest first."""
-        return [
-            _run_row(row) for row in self._db.execute("SELECT * FROM runs ORDER BY created DESC")
-        ]
+        return [_run_row(row) for row in self._read("SELECT * FROM runs ORDER BY created DESC", ())]
 
     def set_state(self, run_id: str, state: RunState) -> None:
         """Record the state of the whole run."""
@@ -165,7 +163,7 @@ class Journal:
             "SELECT machine, step, state, started, ended, result, error, error_code FROM steps "
             "WHERE run_id = ? AND (? IS NULL OR machine = ?) ORDER BY machine, seq"
         )
-        return [_step_row(row) for row in self._db.execute(query, (run_id, machine, machine))]
+        return [_step_row(row) for row in self._read(query, (run_id, machine, machine))]
 
     def intend(self, run_id: str, machine: int, step: str, seq: int) -> None:
         """Record that the step is about to act."""
@@ -207,6 +205,12 @@ class Journal:
             (state, time.time(), result, error, code, run_id, machine, step),
         )
 
+    def _read(self, query: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        try:
+            return self._db.execute(query, values).fetchall()
+        except sqlite3.Error as exc:
+            raise _damaged(f"the journal in {self.state_dir} cannot be read: {exc}") from exc
+
     def _write(self, statement: str, values: tuple[Any, ...]) -> None:
         try:
             self._db.execute(statement, values)
@@ -214,20 +218,34 @@ class Journal:
             raise JournalError(f"cannot write the journal in {self.state_dir}: {exc}") from exc
 
 
+def _damaged(message: str) -> JournalError:
+    return JournalError(
+        message, hint="Restore it from a backup; the objects of a run carry OKM_RUN_ID."
+    )
+
+
 def _run_row(row: tuple[Any, ...]) -> RunRow:
     run_id, created, state, digest, plan = row
-    return RunRow(run_id=run_id, created=created, state=RunState(state), digest=digest, plan=plan)
+    try:
+        known = RunState(state)
+    except ValueError as exc:
+        raise _damaged(f"run {run_id} is in the unknown state {state!r}") from exc
+    return RunRow(run_id=run_id, created=created, state=known, digest=digest, plan=plan)
 
 
 def _step_row(row: tuple[Any, ...]) -> StepRow:
     machine, step, state, started, ended, result, error, code = row
+    try:
+        known, content = StepState(state), json.loads(result) if result else {}
+    except ValueError as exc:
+        raise _damaged(f"step {step} of machine {machine} is damaged: {exc}") from exc
     return StepRow(
         machine=machine,
         step=step,
-        state=StepState(state),
+        state=known,
         started=started,
         ended=ended,
-        result=json.loads(result) if result else {},
+        result=content,
         error=error,
         error_code=code,
     )

@@ -14,7 +14,20 @@ def report(journal: Journal, run_id: str) -> dict[str, Any]:
     """
     row = journal.run(run_id)
     plan = load(row.plan)
-    machines = [_machine(journal, run_id, plan, machine) for machine in plan.machines]
+    steps = {machine.index: journal.steps(run_id, machine.index) for machine in plan.machines}
+    return _outcome(run_id, row.state, plan, steps)
+
+
+def refused(plan: Plan) -> dict[str, Any]:
+    """The same for a plan of which nothing can be moved: no run came of it."""
+    return _outcome(None, "refused", plan, {machine.index: [] for machine in plan.machines})
+
+
+def _outcome(
+    run_id: str | None, state: str, plan: Plan, steps: dict[int, list[StepRow]]
+) -> dict[str, Any]:
+    undone = state == RunState.ROLLED_BACK
+    machines = [_machine(plan, item, steps[item.index], undone=undone) for item in plan.machines]
     failed = [
         {"source": item.path, "error": item.refusal.message, "exit_code": item.refusal.exit_code}
         for item in plan.failed_sources
@@ -22,23 +35,26 @@ def report(journal: Journal, run_id: str) -> dict[str, Any]:
     codes = [item["exit_code"] for item in [*failed, *machines] if item["exit_code"]]
     return {
         "run_id": run_id,
-        "state": str(row.state),
+        "state": str(state),
         "datastore": {"id": plan.datastore.id, "name": plan.datastore.name},
         "machines": machines,
         "failed_sources": failed,
-        "exit_code": 0 if row.state is RunState.ROLLED_BACK or not codes else codes[0],
+        "exit_code": codes[0] if codes else 0,
     }
 
 
-def _machine(journal: Journal, run_id: str, plan: Plan, machine: MachinePlan) -> dict[str, Any]:
-    rows = {row.step: row for row in journal.steps(run_id, machine.index)}
+def _machine(
+    plan: Plan, machine: MachinePlan, steps: list[StepRow], *, undone: bool
+) -> dict[str, Any]:
+    rows = {row.step: row for row in steps}
     done = {name: row.result for name, row in rows.items() if row.state is StepState.DONE}
     running = done.get("running", {})
-    error, code = _error(machine, list(rows.values()))
+    # What failed before a rollback is history: the rollback is what was asked for.
+    error, code = (None, 0) if undone and not machine.refusals else _error(machine, steps)
     return {
         "name": machine.name,
         "source": machine.vm.source_path,
-        "state": _state(plan, machine, rows),
+        "state": "rolled-back" if undone and not machine.refusals else _state(plan, machine, rows),
         "images": [_image(done, disk.index) for disk in machine.disks],
         "template_id": done.get("template", {}).get("template_id"),
         "vm_id": done.get("instantiate", {}).get("vm_id"),

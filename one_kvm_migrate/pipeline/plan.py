@@ -9,6 +9,7 @@ from typing import Any
 import cattrs
 
 from one_kvm_migrate.disks.origin import Fingerprint
+from one_kvm_migrate.errors import JournalError
 from one_kvm_migrate.guest.hardware import Hardware
 from one_kvm_migrate.model import SourceDisk, SourceVm
 from one_kvm_migrate.opennebula.datastores import Datastore
@@ -125,13 +126,19 @@ def dump(plan: Plan) -> str:
 
 
 def load(text: str) -> Plan:
-    """The plan that ``dump`` wrote."""
-    return _converter().structure(json.loads(text), Plan)
+    """The plan that ``dump`` wrote. Raises JournalError when it is something else."""
+    try:
+        return _converter().structure(json.loads(text), Plan)
+    except (ValueError, TypeError, KeyError, cattrs.BaseValidationError) as exc:
+        raise JournalError(
+            "the plan in the journal is damaged or of another version of this program",
+            hint="Use the version that made the run, or a backup of the journal.",
+        ) from exc
 
 
 def as_data(value: Any) -> Any:
-    """Any plan part as plain JSON data."""
-    return _converter().unstructure(value)
+    """Any plan part as plain JSON data: enums as text, tuples as lists."""
+    return json.loads(json.dumps(_converter().unstructure(value)))
 
 
 def _converter() -> cattrs.Converter:

@@ -8,14 +8,15 @@ from one_kvm_migrate.deadline import Deadline
 from one_kvm_migrate.disks.convert import needed_bytes, require_space
 from one_kvm_migrate.disks.estimate import estimate
 from one_kvm_migrate.disks.origin import check_source, fingerprint, source_bytes
-from one_kvm_migrate.errors import OkmError, Rejected, SourceUnsupported
+from one_kvm_migrate.errors import NoSpace, OkmError, Rejected, SourceUnsupported
 from one_kvm_migrate.guest.hardware import Hardware, twin
 from one_kvm_migrate.model import SourceDisk, SourceVm
 from one_kvm_migrate.opennebula import images, templates
 from one_kvm_migrate.opennebula.client import Client
 from one_kvm_migrate.opennebula.datastores import find_image_datastore
 from one_kvm_migrate.opennebula.hosts import find_host
-from one_kvm_migrate.opennebula.networks import Network, find_network, leased_macs
+from one_kvm_migrate.opennebula.naming import safe_name
+from one_kvm_migrate.opennebula.networks import Network, find_network, is_unicast, leased_macs
 from one_kvm_migrate.opennebula.rights import require_source_right
 from one_kvm_migrate.pipeline.plan import (
     DiskPlan,
@@ -82,18 +83,25 @@ def make_plan(client: Client, request: Request) -> Plan:
         datastore=datastore,
         network=network,
         options=request.options,
-        machines=tuple(_refuse_twins(machines)),
+        machines=tuple(_refuse_twins(machines, macs=_keeps_macs(network, request))),
         failed_sources=tuple(failed),
     )
     needed = sum(disk.needed_bytes for machine in plan.movable for disk in machine.disks)
     require_space(Path(datastore.base_path), needed)
+    if datastore.limit_bytes is not None and needed > datastore.limit_bytes:
+        raise NoSpace(
+            f"datastore {datastore.name} below its LIMIT_MB",
+            needed_bytes=needed,
+            free_bytes=datastore.limit_bytes,
+        )
     return plan
 
 
 def _machine(
     index: int, vm: SourceVm, request: Request, network: Network | None, taken: _Taken
 ) -> MachinePlan:
-    name = request.name or vm.name
+    asked = request.name or vm.name
+    name = safe_name(asked)
     hardware = twin(vm)
     refusals = [Refusal(message=text, exit_code=_refusal_code(vm)) for text in vm.refusals]
     disks: list[DiskPlan] = []
@@ -108,14 +116,15 @@ def _machine(
             except OkmError as exc:
                 refusals.append(_refusal(exc))
         refusals += _name_refusals(taken, name, disks)
-        refusals += _mac_refusals(taken, vm, request.options)
+        if _keeps_macs(network, request):
+            refusals += _mac_refusals(taken, vm)
     return MachinePlan(
         index=index,
         vm=vm,
         hardware=hardware,
         name=name,
         disks=tuple(disks),
-        warnings=tuple([*vm.warnings, *hardware.notes, *_network_warnings(vm, network)]),
+        warnings=tuple([*vm.warnings, *hardware.notes, *_warnings(vm, name, asked, network)]),
         refusals=tuple(refusals),
     )
 
@@ -165,41 +174,58 @@ def _name_refusals(taken: _Taken, name: str, disks: Iterable[DiskPlan]) -> list[
     ]
 
 
-def _network_warnings(vm: SourceVm, network: Network | None) -> list[str]:
-    if vm.nics and network is None:
-        return [f"{len(vm.nics)} network adapter(s) left out: no --network given"]
-    return []
-
-
-def _mac_refusals(taken: _Taken, vm: SourceVm, options: RunOptions) -> list[Refusal]:
-    if not options.template.keep_mac:
-        return []
-    return [
-        _refusal(
-            Rejected(
-                f"the MAC address {nic.mac} is already in use in the network",
-                hint="End the machine that has it, or use --new-mac.",
-            )
-        )
+def _mac_refusals(taken: _Taken, vm: SourceVm) -> list[Refusal]:
+    wrong = [
+        (nic.mac, "is already in use in the network", "End the machine that has it")
         for nic in vm.nics
         if nic.mac in taken.macs
     ]
+    wrong += [
+        (nic.mac, "is no address of a network adapter", "Correct it in VirtualBox")
+        for nic in vm.nics
+        if nic.mac and not is_unicast(nic.mac)
+    ]
+    return [
+        _refusal(Rejected(f"the MAC address {mac} {why}", hint=f"{what}, or use --new-mac."))
+        for mac, why, what in wrong
+    ]
 
 
-def _refuse_twins(machines: Sequence[MachinePlan]) -> list[MachinePlan]:
-    """Refuse the second machine of a name within one run."""
-    seen: set[str] = set()
+def _warnings(vm: SourceVm, name: str, asked: str, network: Network | None) -> list[str]:
+    warnings = []
+    if name != asked:
+        warnings.append(f"OpenNebula does not take the name {asked!r}, it becomes {name}")
+    if vm.nics and network is None:
+        warnings.append(f"{len(vm.nics)} network adapter(s) left out: no --network given")
+    return warnings
+
+
+def _keeps_macs(network: Network | None, request: Request) -> bool:
+    return network is not None and request.options.template.keep_mac
+
+
+def _refuse_twins(machines: Sequence[MachinePlan], *, macs: bool) -> list[MachinePlan]:
+    """Refuse what clashes within the run: names of machines and images, MAC addresses."""
+    seen: set[tuple[str, str]] = set()
     result = []
     for machine in machines:
-        if machine.name in seen:
-            twice = Rejected(
-                f"the name {machine.name} is used by two machines of this run",
-                hint="Run them one by one with --name.",
+        keys = [("machine name", machine.name)]
+        keys += [("image name", disk.image_name) for disk in machine.disks]
+        if macs:
+            keys += [("MAC address", nic.mac) for nic in machine.vm.nics if nic.mac]
+        clashes = [key for number, key in enumerate(keys) if key in seen or key in keys[:number]]
+        twins = tuple(
+            _refusal(
+                Rejected(
+                    f"the {kind} {value} of {machine.name} is used twice in this run",
+                    hint="Run the machines one by one with --name or --new-mac.",
+                )
             )
-            result.append(replace(machine, refusals=(*machine.refusals, _refusal(twice))))
-        else:
-            result.append(machine)
-        seen.add(machine.name)
+            for kind, value in clashes
+        )
+        result.append(replace(machine, refusals=(*machine.refusals, *twins)))
+        if not result[-1].refusals:
+            seen.update(keys)
     return result
 
 

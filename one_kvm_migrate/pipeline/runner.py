@@ -12,9 +12,11 @@ from one_kvm_migrate.errors import (
     ContentMismatch,
     JournalError,
     OkmError,
+    PlanChanged,
     SourceError,
 )
 from one_kvm_migrate.opennebula.client import Client
+from one_kvm_migrate.opennebula.datastores import datastore_folder
 from one_kvm_migrate.pipeline.journal import Journal, RunState, StepState
 from one_kvm_migrate.pipeline.plan import MachinePlan, Plan, dump, load
 from one_kvm_migrate.pipeline.steps import machine_steps
@@ -67,19 +69,20 @@ class Runner:
         A finished run is left as it is. Raises JournalError for one that was rolled back.
         """
         with self._journal.lock(run_id):
-            row = self._journal.run(run_id)
-            if row.state is RunState.ROLLED_BACK:
+            if self._journal.run(run_id).state is RunState.ROLLED_BACK:
                 raise JournalError(f"run {run_id} was rolled back", hint="Start a new run.")
-            self._work(run_id, load(row.plan))
+            self._work(run_id, self._plan_for_this_cloud(run_id))
 
     def rollback(self, run_id: str) -> None:
         """Undo all that the run made, newest first. A second rollback does nothing.
 
-        Every machine is tried even if one cannot be undone; the first error is raised then.
+        Every machine is tried even if one cannot be undone; the first error is raised then,
+        and the run is FAILED, so that a rollback can be tried again.
         """
         errors: list[OkmError] = []
         with self._journal.lock(run_id):
-            plan = load(self._journal.run(run_id).plan)
+            plan = self._plan_for_this_cloud(run_id)
+            self._journal.set_state(run_id, RunState.FAILED)
             for machine in reversed(plan.movable):
                 try:
                     self._undo(self._context(run_id, plan, machine))
@@ -88,6 +91,27 @@ class Runner:
             if errors:
                 raise errors[0]
             self._journal.set_state(run_id, RunState.ROLLED_BACK)
+
+    def _plan_for_this_cloud(self, run_id: str) -> Plan:
+        """The run's plan, if it was made for the cloud this session talks to.
+
+        Ids mean other objects elsewhere. Endpoints may repeat (a tunnel, a test cloud), so
+        the datastore's folder must be the same too. Raises PlanChanged.
+        """
+        plan = load(self._journal.run(run_id).plan)
+        hint = f"Set ONE_XMLRPC={plan.endpoint} and log in as {plan.user}."
+        if (self._client.endpoint, self._client.user) != (plan.endpoint, plan.user):
+            raise PlanChanged(
+                f"run {run_id} belongs to {plan.user} at {plan.endpoint}, "
+                f"not to {self._client.user} at {self._client.endpoint}",
+                hint=hint,
+            )
+        if datastore_folder(self._client, plan.datastore.id) != plan.datastore.base_path:
+            raise PlanChanged(
+                f"datastore {plan.datastore.id} at {plan.endpoint} is not the one of run {run_id}",
+                hint=hint,
+            )
+        return plan
 
     def _work(self, run_id: str, plan: Plan) -> None:
         self._journal.set_state(run_id, RunState.ACTIVE)
@@ -114,8 +138,6 @@ class Runner:
             unsure = row is not None and row.state in (StepState.INTENT, StepState.FAILED)
             try:
                 self._step(ctx, step, seq, unsure=unsure)
-            except Cancelled:
-                raise
             except OkmError as exc:
                 self._failed(ctx, step, exc)
                 return False

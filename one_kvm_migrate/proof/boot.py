@@ -5,7 +5,7 @@ handshake, a screen with something on it, and a sign of life by agent or serial 
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from one_kvm_migrate.proof.link import DomainLink, open_link
 from one_kvm_migrate.proof.serial import SerialConsole, SerialSigns, read_signs
 from one_kvm_migrate.proof.vnc import VncEndpoint, VncFacts, take_screenshot
 
+PROVEN = "proven"
 LIBVIRT_TIMEOUT_S = 15.0
 LOOK_EVERY_S = 0.5
 SILENCE_S = 10.0
@@ -90,7 +91,7 @@ def prove(target: ProofTarget, *, deadline: Deadline, workdir: Path) -> Proof:
                 _wait_for_life(link, life, target, deadline)
     shot = _drawn_screen(target.vnc, png, deadline)
     return Proof(
-        verdict="proven" if reachable else "screen-only",
+        verdict=PROVEN if reachable else "screen-only",
         evidence=(*life.strong, *life.weak, "screen"),
         seconds=round(time.monotonic() - started, 1),
         vnc=shot.as_dict(),
@@ -121,19 +122,6 @@ def _wait_for_life(link: DomainLink, life: _Life, target: ProofTarget, deadline:
         console = _console(stack, link, life)
         nudge, grace = Deadline(SILENCE_S), Deadline(AGENT_GRACE_S)
 
-        def alive() -> bool:
-            if not link.running():
-                raise _stopped(target)
-            try:
-                return looked()
-            except GuestPanic:
-                raise
-            except VerifyError as exc:
-                # It may have ended while it was being asked; then that is what to say.
-                if link.running():
-                    raise
-                raise _stopped(target) from exc
-
         def looked() -> bool:
             nonlocal nudge, grace
             if console is not None:
@@ -147,7 +135,12 @@ def _wait_for_life(link: DomainLink, life: _Life, target: ProofTarget, deadline:
             return _enough(life, grace)
 
         try:
-            wait_until(alive, deadline, what="a sign of life", interval_s=LOOK_EVERY_S)
+            wait_until(
+                lambda: _unless_stopped(link, target, looked),
+                deadline,
+                what="a sign of life",
+                interval_s=LOOK_EVERY_S,
+            )
         except DeadlineExceeded as exc:
             if not life.weak:
                 raise VerifyError(
@@ -158,8 +151,19 @@ def _wait_for_life(link: DomainLink, life: _Life, target: ProofTarget, deadline:
                 ) from exc
 
 
-def _stopped(target: ProofTarget) -> VerifyError:
-    return VerifyError(f"the machine {target.domain} stopped while it was booting")
+def _unless_stopped(link: DomainLink, target: ProofTarget, look: Callable[[], bool]) -> bool:
+    """*look* at the machine; if it ended before or meanwhile, that is what to say."""
+    stopped = VerifyError(f"the machine {target.domain} stopped while it was booting")
+    if not link.running():
+        raise stopped
+    try:
+        return look()
+    except GuestPanic:
+        raise
+    except VerifyError as exc:
+        if link.running():
+            raise
+        raise stopped from exc
 
 
 def _enough(life: _Life, grace: Deadline) -> bool:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from one_kvm_migrate.deadline import Deadline
-from one_kvm_migrate.errors import ToolFailed, VncFailed
+from one_kvm_migrate.errors import ToolFailed, VerifyError, VncFailed
 from one_kvm_migrate.opennebula.vms import Running
-from one_kvm_migrate.proof.boot import ProofTarget, prove
+from one_kvm_migrate.proof.boot import PROVEN, ProofTarget, prove
 from one_kvm_migrate.proof.vnc import VncEndpoint
 from one_kvm_migrate.tools.ssh import LOOPBACK, forwarded, is_local
 
@@ -25,7 +25,8 @@ def prove_vm(
     ``{host}`` in *libvirt_uri* stands for the VM's host; without one it is the system libvirt
     of that host, over ssh if the host is another. A console that listens everywhere is looked
     for on that host; one on another host's loopback is reached through ssh; any other where
-    it listens. Raises as ``boot.prove`` does.
+    it listens. Raises as ``boot.prove`` does, and VerifyError when libvirt cannot be asked: a
+    drawn screen may be the firmware saying that it finds no disk.
     """
     if not running.vnc_port:
         raise VncFailed(
@@ -35,7 +36,15 @@ def prove_vm(
         target = ProofTarget(
             domain=running.deploy_id, vnc=endpoint, libvirt_uri=_libvirt(running, libvirt_uri)
         )
-        return prove(target, deadline=deadline, workdir=work_dir).as_dict()
+        proof = prove(target, deadline=deadline, workdir=work_dir)
+    if proof.verdict != PROVEN:
+        reason = proof.agent.get("reason", "no libvirt")
+        raise VerifyError(
+            f"VM {running.vm_id} draws a screen ({proof.vnc['png']}), but nothing could ask for "
+            f"a sign of life: {reason}",
+            hint="Give the host's libvirt with --libvirt-uri, or run with --no-prove.",
+        )
+    return proof.as_dict()
 
 
 def _libvirt(running: Running, uri: str | None) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from one_kvm_migrate.deadline import Deadline
-from one_kvm_migrate.errors import ToolFailed
+from one_kvm_migrate.errors import SourceUnsupported, ToolFailed
 from one_kvm_migrate.tools.run import run
 
 Node = Mapping[str, Any]
@@ -31,8 +31,19 @@ class CheckReport:
 
 
 def file_name(node: Node) -> str:
-    """*node* as a file name that qemu-img accepts wherever it takes one."""
-    return "json:" + json.dumps(node, separators=(",", ":"))
+    """*node* as a file name that qemu-img accepts wherever it takes one.
+
+    Raises SourceUnsupported for a path that is not UTF-8: JSON cannot carry it.
+    """
+    text = json.dumps(node, separators=(",", ":"), ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError as exc:
+        raise SourceUnsupported(
+            f"qemu cannot open a file whose name is not UTF-8: {text.encode('utf-8', 'replace')!r}",
+            hint="Give it a plain name, for instance by a hard link.",
+        ) from exc
+    return "json:" + text
 
 
 def virtual_size_bytes(node: Node, *, deadline: Deadline) -> int:

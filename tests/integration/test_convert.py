@@ -3,6 +3,7 @@
 import hashlib
 import os
 import random
+import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -152,6 +153,61 @@ def test_the_target_is_never_overwritten_unasked(content: Path, tmp_path: Path) 
         convert(disk, tmp_path / "no/out.qcow2", deadline=Deadline(60))
     convert(disk, target, deadline=Deadline(60), overwrite=True)
     assert target.read_bytes()[:4] == b"QFI\xfb"
+
+
+def test_the_source_is_never_taken_for_the_target(content: Path, tmp_path: Path) -> None:
+    disk = make(content, tmp_path, "vmdk-flat")
+    extent = tmp_path / "disk-flat.vmdk"
+    before = tree(tmp_path)
+    assert extent.name in before
+    with pytest.raises(errors.UsageError, match="belongs to the source"):
+        convert(disk, extent, deadline=Deadline(60), overwrite=True)
+    partial = Path(f"{tmp_path}/y.qcow2.partial")
+    os.link(extent, partial)
+    with pytest.raises(errors.UsageError, match="belongs to the source"):
+        convert(disk, tmp_path / "y.qcow2", deadline=Deadline(60))
+    partial.unlink()
+    assert tree(tmp_path) == before
+
+
+def test_names_that_qemu_would_take_for_something_else(
+    content: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = make(content, tmp_path, "raw")
+    monkeypatch.chdir(tmp_path)
+    for name in ("nbd:localhost:1.qcow2", "-x.qcow2", "a,b=c.qcow2", "json:{}.qcow2"):
+        convert(disk, Path(name), deadline=Deadline(60))
+        assert (tmp_path / name).read_bytes()[:4] == b"QFI\xfb"
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.raw"))
+    Path(disk.path).rename(odd)
+    with pytest.raises(errors.SourceUnsupported, match="not UTF-8"):
+        convert(describe(odd, DiskFormat.RAW), tmp_path / "z.qcow2", deadline=Deadline(60))
+    odd.rename(disk.path)
+    with pytest.raises(errors.UsageError, match="not UTF-8"):
+        convert(disk, odd, deadline=Deadline(60))
+    with pytest.raises(errors.UsageError, match="too long"):
+        convert(disk, tmp_path / ("n" * 250), deadline=Deadline(60))
+
+
+def test_a_folder_that_vanishes_or_is_read_only(content: Path, tmp_path: Path) -> None:
+    disk = make(content, tmp_path, "raw")
+    out = tmp_path / "out"
+    out.mkdir()
+
+    def remove(stage: str, _fraction: float) -> None:
+        if stage == "compare" and out.exists():
+            shutil.rmtree(out)
+
+    with pytest.raises(errors.OkmError):
+        convert(disk, out / "a.qcow2", deadline=Deadline(60), on_progress=remove)
+    out.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "okm-test", out], check=True)
+    try:
+        with pytest.raises(errors.OkmError) as caught:
+            convert(disk, out / "a.qcow2", deadline=Deadline(60))
+    finally:
+        subprocess.run(["umount", out], check=True)
+    assert caught.value.exit_code in (20, 21)
 
 
 def test_the_header_lies_about_the_size(content: Path, tmp_path: Path) -> None:

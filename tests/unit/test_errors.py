@@ -4,15 +4,19 @@ import inspect
 import re
 
 from one_kvm_migrate import errors
-from one_kvm_migrate.errors import NoSpace, OkmError, SourceError, ToolFailed
+from one_kvm_migrate.errors import Cancelled, NoSpace, OkmError, SourceError, ToolFailed
 
 
-def classes() -> dict[str, type[OkmError]]:
+def classes() -> dict[str, type[OkmError | Cancelled]]:
     return {
         name: item
         for name, item in inspect.getmembers(errors, inspect.isclass)
-        if issubclass(item, OkmError)
+        if issubclass(item, OkmError | Cancelled)
     }
+
+
+def test_nothing_that_goes_on_after_errors_takes_a_cancellation() -> None:
+    assert not issubclass(Cancelled, Exception)
 
 
 def test_the_tree_in_the_docstring_is_true() -> None:

@@ -54,7 +54,9 @@ def test_the_same_chipset_bus_and_slots() -> None:
     assert (hardware.sd_disk_bus, hardware.scsi_model) == ("sata", None)
     assert hardware.nic_slots == (3, 9)
     assert hardware.notes == ()
-    assert twin(machine(disk(DiskBus.IDE), chipset="ich9")).machine == "q35"
+    q35 = twin(machine(disk(DiskBus.IDE), disk(DiskBus.SATA, 1), chipset="ich9"))
+    assert (q35.machine, q35.dev_prefixes, q35.sd_disk_bus) == ("q35", ("sd", "sd"), "sata")
+    assert "no IDE controller" in q35.notes[0]
 
 
 def test_sas_keeps_its_controller_and_scsi_says_what_changes() -> None:

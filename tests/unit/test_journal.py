@@ -1,5 +1,6 @@
 """The journal: intent before effect, one holder per run, readable after anything."""
 
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from one_kvm_migrate.errors import JournalError, RunLocked
 from one_kvm_migrate.pipeline.journal import Journal, RunState, StepState, default_state_dir
+from one_kvm_migrate.pipeline.plan import load
 
 
 def test_steps_survive_a_new_process(tmp_path: Path) -> None:
@@ -78,6 +80,24 @@ def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "journal.sqlite").write_bytes(b"not a database" * 100)
     with pytest.raises(JournalError, match="cannot use the journal"):
         Journal(tmp_path)
+
+
+def test_a_damaged_journal_is_said_in_words(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        run = journal.new_run("d", "{}")
+        journal.intend(run, 0, "convert:0", 0)
+    with sqlite3.connect(tmp_path / "journal.sqlite") as db:
+        db.execute("UPDATE steps SET state = 'dreaming'")
+    with Journal(tmp_path) as journal:
+        with pytest.raises(JournalError, match="damaged"):
+            journal.steps(run)
+        with pytest.raises(JournalError, match="plan in the journal is damaged"):
+            load(journal.run(run).plan)
+    with sqlite3.connect(tmp_path / "journal.sqlite") as db:
+        db.execute("UPDATE runs SET state = 'dreaming'")
+    db.close()
+    with Journal(tmp_path) as journal, pytest.raises(JournalError, match="unknown state"):
+        journal.runs()
 
 
 def test_where_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,9 @@ def machine_steps(plan: Plan, machine: MachinePlan) -> list[Step]:
     for disk in machine.disks:
         steps += [ConvertStep(disk), RegisterStep(disk)]
     if plan.network is not None and plan.options.template.keep_mac:
-        steps += [MacStep(number, nic.mac) for number, nic in enumerate(machine.vm.nics) if nic.mac]
+        network = plan.network.id
+        nics = enumerate(machine.vm.nics)
+        steps += [MacStep(number, nic.mac, network) for number, nic in nics if nic.mac]
     steps.append(TemplateStep())
     if plan.options.instantiate:
         steps += [InstantiateStep(), RunningStep()]

@@ -5,9 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from one_kvm_migrate.deadline import Deadline
-from one_kvm_migrate.disks.convert import adopt, convert
+from one_kvm_migrate.disks.convert import adopt, convert, partial_of
 from one_kvm_migrate.disks.origin import fingerprint
-from one_kvm_migrate.errors import SourceChanged
+from one_kvm_migrate.errors import ConfigError, SourceChanged
 from one_kvm_migrate.opennebula import images
 from one_kvm_migrate.pipeline.plan import DiskPlan, file_name, target_path
 from one_kvm_migrate.pipeline.steps.base import CONVERT_TIMEOUT_S, RPC_WAIT_S, Result, StepContext
@@ -51,8 +51,11 @@ class ConvertStep:
     def undo(self, ctx: StepContext, result: Result | None) -> None:
         """Remove the file (deleting the image has done so already) and any partial one."""
         target = self._target(ctx)
-        target.unlink(missing_ok=True)
-        target.with_name(target.name + ".partial").unlink(missing_ok=True)
+        for path in (target, partial_of(target)):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as exc:
+                raise _not_ours(path, exc) from exc
 
     def _target(self, ctx: StepContext) -> Path:
         return target_path(ctx.plan, ctx.run_id, ctx.machine.index, self.disk.index)
@@ -71,9 +74,7 @@ class RegisterStep:
         options = ctx.plan.options
         image = images.NewImage(
             name=self.disk.image_name,
-            source=ctx.plan.datastore.source(
-                file_name(ctx.run_id, ctx.machine.index, self.disk.index)
-            ),
+            source=self._source(ctx),
             virtual_bytes=converted["virtual_bytes"],
             sha256=converted["sha256"],
             persistent=options.persistent,
@@ -86,26 +87,36 @@ class RegisterStep:
 
     def recover(self, ctx: StepContext) -> Result | None:
         """Look the image up by its mark: the answer to the allocation may have been lost."""
-        number = images.find_by_marker(ctx.client, ctx.marker(self.name))
+        source = self._source(ctx)
+        number = images.find_by_marker(ctx.client, ctx.marker(self.name), source)
         if number is None:
             return None
-        document = images.wait_ready(ctx.client, number, Deadline(RPC_WAIT_S))
-        return {"image_id": number, "source": document.findtext("SOURCE") or ""}
+        images.wait_ready(ctx.client, number, Deadline(RPC_WAIT_S))
+        return {"image_id": number, "source": source}
 
     def undo(self, ctx: StepContext, result: Result | None) -> None:
         """Delete the image, and with it its file."""
-        number = (
-            result["image_id"]
-            if result
-            else images.find_by_marker(ctx.client, ctx.marker(self.name))
-        )
-        if number is not None:
-            images.delete(ctx.client, number, Deadline(RPC_WAIT_S))
+        marker = ctx.marker(self.name)
+        images.delete(ctx.client, marker, self._source(ctx), Deadline(RPC_WAIT_S))
+
+    def _source(self, ctx: StepContext) -> str:
+        name = file_name(ctx.run_id, ctx.machine.index, self.disk.index)
+        return ctx.plan.datastore.source(name)
 
 
 def _hand_over(path: Path) -> None:
     """Make the file what oneadmin and qemu need: theirs (if we are root), and writable."""
-    path.chmod(IMAGE_MODE)
-    if os.geteuid() == 0:
-        owner = path.parent.stat()
-        os.chown(path, owner.st_uid, owner.st_gid)
+    try:
+        path.chmod(IMAGE_MODE)
+        if os.geteuid() == 0:
+            owner = path.parent.stat()
+            os.chown(path, owner.st_uid, owner.st_gid)
+    except OSError as exc:
+        raise _not_ours(path, exc) from exc
+
+
+def _not_ours(path: Path, exc: OSError) -> ConfigError:
+    return ConfigError(
+        f"cannot change {path}: {exc.strerror}",
+        hint="Make the datastore's folder writable, then resume or roll back.",
+    )

@@ -26,14 +26,12 @@ class TemplateStep:
 
     def recover(self, ctx: StepContext) -> Result | None:
         """Look the template up by its mark."""
-        number = templates.find_by_marker(ctx.client, ctx.marker(self.name))
+        number = templates.find_by_marker(ctx.client, ctx.marker(self.name), ctx.machine.name)
         return None if number is None else {"template_id": number}
 
     def undo(self, ctx: StepContext, result: Result | None) -> None:
         """Delete the template."""
-        found = result or self.recover(ctx)
-        if found:
-            templates.delete(ctx.client, found["template_id"])
+        templates.delete(ctx.client, ctx.marker(self.name), ctx.machine.name)
 
 
 class InstantiateStep:
@@ -59,9 +57,7 @@ class InstantiateStep:
 
     def undo(self, ctx: StepContext, result: Result | None) -> None:
         """Terminate the VM and wait until its disks are given back."""
-        found = result or self.recover(ctx)
-        if found:
-            vms.terminate(ctx.client, found["vm_id"], Deadline(RPC_WAIT_S))
+        vms.terminate(ctx.client, ctx.marker(self.name), Deadline(RPC_WAIT_S))
 
 
 class RunningStep:
@@ -84,7 +80,8 @@ class RunningStep:
         }
 
     def recover(self, ctx: StepContext) -> Result | None:
-        """Waiting again is right."""
+        """Give a VM that failed to start another chance; waiting again is right then."""
+        vms.try_again(ctx.client, ctx.results["instantiate"]["vm_id"])
         return None
 
     def undo(self, ctx: StepContext, result: Result | None) -> None:
