@@ -218,7 +218,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with _alone(folder):
             result = Demo(folder).run()
-    except OkmError as exc:
+    except (OkmError, Cancelled) as exc:
         print(f"bin/demo: error: {exc.sentence()} Logs: {folder / 'log'}.", file=sys.stderr)
         return exc.exit_code
     except OSError as exc:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from xml.parsers.expat import ExpatError
 from xml.sax.saxutils import escape
 
-from one_kvm_migrate.errors import OkmError
+from one_kvm_migrate.errors import Cancelled, OkmError
 from one_kvm_migrate.sim.call import Call, Handler, Methods
 from one_kvm_migrate.sim.errors import Code, OnedError
 from one_kvm_migrate.sim.store import Obj
@@ -63,8 +63,8 @@ def answer(sim: "Sim", method: str, params: list[Param]) -> Answer:
         result: Answer = [True, value, 0]
     except OnedError as exc:
         result = _refusal(method, exc)
-    except OkmError as exc:
-        # A tool is missing or too slow: oned would have no better word for it either.
+    except (OkmError, Cancelled) as exc:
+        # A tool is missing or too slow, or the simulator is stopping: oned would have no better word for it either.
         result = _refusal(method, OnedError(Code.INTERNAL, exc.sentence()))
     sim.events.api_called(method, given, result, deleted)
     return result
