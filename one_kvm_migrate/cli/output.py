@@ -4,11 +4,13 @@ import argparse
 import csv
 import io
 import json
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 Row = Mapping[str, Any]
+WIDTH = 160
 
 
 def add_format_options(parser: argparse.ArgumentParser) -> None:
@@ -63,13 +65,17 @@ def print_table(rows: Sequence[Row], columns: Sequence[str], title: str | None =
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
+    # Drawn into text first: rich ends the process by itself when the reader has gone away.
+    drawn = io.StringIO()
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
+    console = Console(file=drawn, highlight=False, markup=False, width=width)
     table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
     for name in columns:
         table.add_column(name.upper().replace("_", " "), overflow="fold")
     for row in rows:
         table.add_row(*(Text(printable(_cell(row.get(name)))) for name in columns))
     console.print(table)
+    sys.stdout.write(drawn.getvalue())
 
 
 def printable(text: str) -> str:
