@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import stat
 import time
 from dataclasses import dataclass
@@ -90,10 +91,19 @@ def make(processes: Processes, place: Place, image_id: int, wanted: tuple[str, s
 
 
 def remove(place: Place, source: str) -> None:
-    """The driver's "rm". As oned's: only files directly in BASE_PATH, compared as strings."""
-    if not source or os.path.dirname(source) != place.base_path or not os.path.exists(source):
+    """The driver's "rm", with the snapshots. As oned's, it wants a file directly in BASE_PATH.
+
+    Paths are compared as strings. Raises DriverFailed, also when somebody removed the file before.
+    """
+    if os.path.dirname(source) != place.base_path or not os.path.isfile(source):
         raise DriverFailed(f"Bad formed or unavailable Image source: {source}")
-    os.unlink(source)
+    try:
+        os.unlink(source)
+        _forget(f"{source}.md5sum")
+        if os.path.isdir(f"{source}.snap"):
+            shutil.rmtree(f"{source}.snap")
+    except OSError as exc:
+        raise DriverFailed(f"Error deleting {source}: {exc.strerror}") from exc
 
 
 def _check_path(place: Place, path: str) -> None:

@@ -16,6 +16,12 @@ from one_kvm_migrate.sim.template import Template, is_yes
 NO_CLONE = -1
 FILES = (ImageType.KERNEL, ImageType.RAMDISK, ImageType.CONTEXT)
 HASHES = ("MD5", "SHA1")
+BUSY = (ImageState.LOCKED, ImageState.LOCKED_USED, ImageState.LOCKED_USED_PERS)
+USED = (ImageState.USED, ImageState.USED_PERS, *BUSY[1:])
+LOCKED_TEXT = (
+    "Image locked, use --force flag to remove the image. Force delete may leave some files on "
+    "Datastore"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,26 +237,34 @@ def clone(call: Call, oid: int, name: str, ds_id: int = -1) -> int:
 
 
 def delete(call: Call, oid: int, force: bool = False) -> int:
-    """one.image.delete; *force* drops the record even when the file cannot be removed."""
+    """one.image.delete; *force* drops the record even when the file cannot be removed.
+
+    An image in ERROR, or still in DELETE, is tried again.
+    """
     image = call.sim.store.get("image", oid)
-    auth.require(call, Right.MANAGE, image)
-    common.require_unlocked(call, image, Right.MANAGE)
-    if force:
-        auth.require_owner_admin(call)
     state = ImageState(image.number("STATE"))
-    vms = image.number("RUNNING_VMS")
-    problem = ""
-    if vms:
-        problem = f"There are {vms} VMs using it."
-    elif image.number("CLONING_OPS"):
-        problem = f"There are {image.number('CLONING_OPS')} active clone operations using it."
-    elif state in (ImageState.LOCKED, ImageState.DELETE) and not force:
-        problem = f"Image is in state {state.name}."
-    if problem:
+    if state in BUSY and not force:
+        raise OnedError(Code.INTERNAL, LOCKED_TEXT, oid)
+    auth.require(call, Right.ADMIN if state in BUSY else Right.MANAGE, image)
+    common.require_unlocked(call, image, Right.MANAGE)
+    if state in USED or image.number("RUNNING_VMS"):
+        problem = f"There are {image.number('RUNNING_VMS')} VMs using it."
         raise OnedError(Code.ACTION, f"Cannot delete image. {problem}")
+    if state == ImageState.CLONE:
+        problem = f"There are {image.number('CLONING_OPS')} active clone operations."
+        raise OnedError(Code.ACTION, f"Cannot delete image. {problem}")
+    if force:
+        template = image.template()
+        template.set(imagework.FORCED, "YES")
+        image.set_template(template)
+    if not image.text("SOURCE"):
+        # There is no file yet: nothing for the driver to do.
+        imagework.update(call.sim, image)
+        imagework.drop(call.sim, image)
+        return oid
     image.set("STATE", int(ImageState.DELETE))
-    call.sim.events.update(image)
-    imagework.schedule(call.sim, oid, force=force)
+    imagework.update(call.sim, image)
+    imagework.schedule(call.sim, oid)
     return oid
 
 

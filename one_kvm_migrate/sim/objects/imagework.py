@@ -3,6 +3,7 @@
 A job looks at the image as it is written, so a restarted simulator just queues it again.
 """
 
+import logging
 import time
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,15 @@ from one_kvm_migrate.sim.store import Obj
 if TYPE_CHECKING:
     from one_kvm_migrate.sim.service import Sim
 
+log = logging.getLogger(__name__)
+
+# The template attribute with which oned remembers that a delete call was forced.
+FORCED = "FORCE_DELETE"
+# oned has a place for the source in this text, but leaves it empty.
+RM_FAILED = (
+    "Error removing image from datastore. Retry the operation or manually remove image source "
+    " and run the delete --force operation to completely delete the image"
+)
 LABELS = {"cp": "copying", "clone": "cloning", "mkfs": "creating"}
 
 
@@ -30,11 +40,9 @@ def place(sim: "Sim", datastore: Obj) -> Place:
     )
 
 
-def schedule(sim: "Sim", oid: int, *, force: bool = False) -> None:
+def schedule(sim: "Sim", oid: int) -> None:
     """Queue the work that the image's state asks for, once the transaction is committed."""
-    sim.store.after_commit(
-        lambda: sim.jobs.submit(lambda: work(sim, oid, force=force), label=f"image {oid}")
-    )
+    sim.store.after_commit(lambda: sim.jobs.submit(lambda: work(sim, oid), label=f"image {oid}"))
 
 
 def resume(sim: "Sim") -> None:
@@ -45,28 +53,26 @@ def resume(sim: "Sim") -> None:
             schedule(sim, image.oid)
 
 
-def work(sim: "Sim", oid: int, *, force: bool) -> None:
+def work(sim: "Sim", oid: int) -> None:
     """Do it: remove a DELETE image, fill a LOCKED one; nothing for other states."""
     image = sim.store.find("image", oid)
     if image is None:
         return
     if image.number("STATE") == ImageState.DELETE:
-        _remove(sim, image, force=force)
+        _remove(sim, image)
     elif image.number("STATE") == ImageState.LOCKED:
         _fill(sim, image)
 
 
 def _fill(sim: "Sim", image: Obj) -> None:
-    cloned = image.number("CLONING_ID", -1)
-    operation = "clone" if cloned >= 0 else "cp" if image.text("PATH") else "mkfs"
+    cloned = image.number("CLONING_ID", -1) >= 0
+    operation = "clone" if cloned else "cp" if image.text("PATH") else "mkfs"
     try:
         source, form = _run(sim, image, operation)
-    except (DriverFailed, OnedError) as exc:
+    except (DriverFailed, OnedError, OSError) as exc:
         _fail(sim, image.oid, f"Error {LABELS[operation]} image in the datastore: {exc}")
     else:
         _ready(sim, image.oid, source, form)
-    if cloned >= 0:
-        _cloned(sim, cloned)
 
 
 def _run(sim: "Sim", image: Obj, operation: str) -> tuple[str, str]:
@@ -86,23 +92,28 @@ def _ready(sim: "Sim", oid: int, source: str, form: str) -> None:
             return
         image.set("SOURCE", source)
         image.set("FORMAT", form)
-        image.set("CLONING_ID", -1)
         if form != imagefiles.SAVE_AS:
             image.set("STATE", int(ImageState.READY))
-        sim.events.update(image)
+        update(sim, image)
 
 
-def _cloned(sim: "Sim", oid: int) -> None:
-    with sim.store.transaction():
-        source = sim.store.find("image", oid)
-        if source is None:
-            return
-        left = max(0, source.number("CLONING_OPS") - 1)
-        source.set("CLONING_OPS", left)
-        unused = not left and not source.number("RUNNING_VMS")
-        if unused and source.number("STATE") in (ImageState.CLONE, ImageState.USED):
-            source.set("STATE", int(ImageState.READY))
-        sim.events.update(source)
+def update(sim: "Sim", image: Obj) -> None:
+    """Write an image that is no longer being cloned; then its source may be free again.
+
+    Call it inside a transaction.
+    """
+    cloned = image.number("CLONING_ID", -1)
+    image.set("CLONING_ID", -1)
+    sim.events.update(image)
+    source = sim.store.find("image", cloned)
+    if source is None:
+        return
+    left = max(0, source.number("CLONING_OPS") - 1)
+    source.set("CLONING_OPS", left)
+    unused = not left and not source.number("RUNNING_VMS")
+    if unused and source.number("STATE") in (ImageState.CLONE, ImageState.USED):
+        source.set("STATE", int(ImageState.READY))
+    sim.events.update(source)
 
 
 def _fail(sim: "Sim", oid: int, why: str) -> None:
@@ -114,19 +125,26 @@ def _fail(sim: "Sim", oid: int, why: str) -> None:
         template.set("ERROR", f"{time.ctime()} : {why}")
         image.set_template(template)
         image.set("STATE", int(ImageState.ERROR))
-        sim.events.update(image)
+        update(sim, image)
 
 
-def _remove(sim: "Sim", image: Obj, *, force: bool) -> None:
+def _remove(sim: "Sim", image: Obj) -> None:
     where = place(sim, sim.store.get("datastore", image.number("DATASTORE_ID")))
+    problem = ""
     try:
         imagefiles.remove(where, image.text("SOURCE"))
     except DriverFailed as exc:
-        if not force:
-            _fail(sim, image.oid, f"Error removing image from datastore: {exc}")
-            return
+        problem = str(exc)
     with sim.store.transaction():
-        drop(sim, image)
+        # Forcing may have been asked for while the file was being removed.
+        found = sim.store.find("image", image.oid)
+        if found is None:
+            return
+        if not problem or found.template().yes(FORCED):
+            drop(sim, found)
+            return
+        log.error("image=%d not removed: %s", image.oid, problem)
+        _fail(sim, image.oid, RM_FAILED)
 
 
 def drop(sim: "Sim", image: Obj) -> None:
