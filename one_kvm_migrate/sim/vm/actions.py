@@ -9,14 +9,13 @@ from one_kvm_migrate.sim.states import VmState
 from one_kvm_migrate.sim.vm import reach, steps
 from one_kvm_migrate.sim.vm.history import Action, Actor
 from one_kvm_migrate.sim.vm.hypervisor import Hypervisor
-from one_kvm_migrate.sim.vm.lifecycle import bury, stamp
+from one_kvm_migrate.sim.vm.lifecycle import bury, delete, stamp
 from one_kvm_migrate.sim.vm.machine import Machine
 
 # An action changes the machine and returns True, or returns False: not in this state.
 Verb = Callable[[Machine, Actor], bool]
 UNSTARTED = (VmState.PENDING, VmState.HOLD, VmState.CLONING, VmState.CLONING_FAILURE)
-FAILED = (Lcm.BOOT_FAILURE, Lcm.PROLOG_FAILURE, Lcm.EPILOG_FAILURE, Lcm.BOOT_UNDEPLOY_FAILURE,
-          Lcm.BOOT_STOPPED_FAILURE, Lcm.PROLOG_RESUME_FAILURE)  # fmt: skip
+FAILED = tuple(lcm for lcm in Lcm if lcm.name.endswith("_FAILURE"))
 
 
 def action(call: Call, name: str, oid: int) -> int:
@@ -45,7 +44,9 @@ def _terminate(kind: Action) -> Verb:
         elif _alive(machine):
             machine.set_action(kind, actor)
             steps.enter(machine, Lcm.SHUTDOWN)
-        elif machine.state in (*_PLACED, *UNSTARTED) or machine.active_in(*FAILED):
+        elif machine.active_in(*FAILED):
+            delete(machine, actor)
+        elif machine.state in (*_PLACED, *UNSTARTED):
             machine.set_action(kind, actor)
             stamp(machine, "RETIME", "ESTIME")
             steps.enter(machine, Lcm.EPILOG)

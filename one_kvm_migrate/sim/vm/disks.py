@@ -109,11 +109,11 @@ def _volatile(call: Call, disk: dict[str, str], disk_id: int) -> None:
     disk["TYPE"] = "swap" if swap else "fs"
 
 
-def give_back(sim: "Sim", vm_id: int, template: Template) -> None:
+def give_back(sim: "Sim", vm_id: int, template: Template, *, failed: bool) -> None:
     """Release the images of all disks of machine *vm_id*."""
     for disk in template.vectors("DISK"):
         if disk.get("IMAGE_ID", "").isdigit():
-            imageuse.release(sim, int(disk["IMAGE_ID"]), vm_id)
+            imageuse.release(sim, int(disk["IMAGE_ID"]), vm_id, failed=failed)
 
 
 def assign_targets(template: Template) -> None:

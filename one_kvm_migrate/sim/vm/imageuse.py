@@ -65,8 +65,11 @@ def acquire(sim: "Sim", image: Obj, vm_id: int) -> ImageState:
     return state
 
 
-def release(sim: "Sim", image_id: int, vm_id: int) -> None:
-    """Machine *vm_id* no longer uses the image; nothing happens if it is gone."""
+def release(sim: "Sim", image_id: int, vm_id: int, *, failed: bool = False) -> None:
+    """Machine *vm_id* no longer uses the image; nothing happens if it is gone.
+
+    A persistent image goes to ERROR if the machine *failed*: nobody knows what is in it.
+    """
     image = sim.store.find("image", image_id)
     if image is None or vm_id not in doc.ids(image.body, "VMS"):
         return
@@ -77,6 +80,11 @@ def release(sim: "Sim", image_id: int, vm_id: int) -> None:
     if image.number("STATE") == ImageState.USED_PERS and snapshots is not None:
         # oned puts the machine's disk snapshots here, and there are none left.
         snapshots.clear()
-    if not left and image.number("STATE") in (ImageState.USED, ImageState.USED_PERS):
+    state = image.number("STATE")
+    if state == ImageState.USED_PERS and failed:
+        image.set("STATE", int(ImageState.ERROR))
+    elif state in (ImageState.USED, ImageState.USED_PERS) and not (
+        left or image.number("CLONING_OPS")
+    ):
         image.set("STATE", int(ImageState.READY))
     sim.events.update(image)

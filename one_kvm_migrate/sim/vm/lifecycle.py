@@ -139,10 +139,15 @@ def _done(machine: Machine, result: Result) -> None:
     bury(machine)
 
 
-def bury(machine: Machine) -> None:
-    """DONE: images, addresses and quotas are given back; the document stays."""
+def bury(machine: Machine, *, check_images: bool = True) -> None:
+    """DONE: images, addresses and quotas are given back; the document stays.
+
+    Persistent images of a machine that does not end in the normal way (EPILOG) or at rest go to
+    ERROR, unless *check_images* is off.
+    """
     template = machine.template()
-    disks.give_back(machine.sim, machine.oid, template)
+    failed = check_images and machine.state == VmState.ACTIVE and machine.lcm != Lcm.EPILOG
+    disks.give_back(machine.sim, machine.oid, template, failed=failed)
     nics.give_back(machine.sim, machine.oid, template)
     usage.release(machine, template)
     machine.obj.set("ETIME", timestamp())
@@ -219,6 +224,24 @@ def _moved_idle(state: VmState) -> After:
 
 
 # -- clean-up by one.vm.recover ------------------------------------------------------------
+
+
+def delete(machine: Machine, actor: Actor) -> None:
+    """Give up a machine that was deployed, in whatever state it is."""
+    machine.set_action(Action.DELETE, actor)
+    stamp(machine, "RETIME")
+    if machine.state == VmState.ACTIVE:
+        enter(machine, Lcm.CLEANUP_DELETE)
+        return
+    # One at rest is gone at once, and its files follow.
+    sim, oid = machine.sim, machine.oid
+
+    def job() -> None:
+        gone = Machine.load(sim, oid)
+        Hypervisor(gone).transfer(files.epilog(gone), "cleanup")
+
+    sim.store.after_commit(lambda: sim.jobs.submit(job, label=f"vm {oid} cleanup"))
+    _cleaned(machine, Result(ok=True))
 
 
 def _clean_up(machine: Machine) -> Result:

@@ -7,9 +7,10 @@ from one_kvm_migrate.sim.states import VmState
 from one_kvm_migrate.sim.vm import reach, steps
 from one_kvm_migrate.sim.vm.driver import Result
 from one_kvm_migrate.sim.vm.history import Action
-from one_kvm_migrate.sim.vm.lifecycle import bury, stamp
+from one_kvm_migrate.sim.vm.lifecycle import bury, delete, leave_host, stamp
 from one_kvm_migrate.sim.vm.machine import Machine
 
+RESTING = {VmState.POWEROFF: "powered off", VmState.SUSPENDED: "suspended"}
 FAILURE, SUCCESS, RETRY, DELETE, RECREATE, DELETE_DB = range(6)
 # Failure states and the step that is tried again.
 RETRIES = {
@@ -69,10 +70,18 @@ def _delete(call: Call, machine: Machine, operation: int) -> None:
         if operation != RECREATE:
             bury(machine)
         return
+    if operation == DELETE:
+        delete(machine, reach.actor(call))
+        return
+    if operation == RECREATE and machine.state in RESTING:
+        why = f"Cannot delete-recreate a {RESTING[machine.state]} VM. Resume it first"
+        raise reach.refuse(why)
     kind = Action.DELETE_RECREATE if operation == RECREATE else Action.DELETE
     machine.set_action(kind, reach.actor(call))
     stamp(machine, "RETIME")
-    if operation == DELETE_DB:
-        bury(machine)
+    if operation == RECREATE:
+        steps.enter(machine, Lcm.CLEANUP_RESUBMIT)
         return
-    steps.enter(machine, Lcm.CLEANUP_RESUBMIT if operation == RECREATE else Lcm.CLEANUP_DELETE)
+    stamp(machine, "ETIME")
+    leave_host(machine)
+    bury(machine, check_images=False)
