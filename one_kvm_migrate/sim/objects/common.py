@@ -11,6 +11,7 @@ from one_kvm_migrate.sim.errors import Code, OnedError
 from one_kvm_migrate.sim.store import Obj
 from one_kvm_migrate.sim.template import Template
 
+# Bytes of UTF-8: oned's strings know no characters.
 MAX_NAME = 128
 REPLACE, MERGE = 0, 1
 OWN_GROUP, OWN, ALL, OWN_AND_GROUPS = -4, -3, -2, -1
@@ -24,7 +25,7 @@ def check_name(name: str) -> str:
     """The problem with *name* in oned's words, empty if it is fine."""
     if not name:
         return "Invalid NAME, it cannot be empty"
-    if len(name) > MAX_NAME:
+    if len(name.encode()) > MAX_NAME:
         return f"Invalid NAME, max length is {MAX_NAME} chars"
     bad = next((char for char in name if not char.isprintable()), None)
     return f"Invalid NAME, it contains invalid characters: {bad!r}" if bad else ""
