@@ -151,11 +151,12 @@ def free_mib(call: Call, datastore: Obj) -> int | None:
     if not is_yes(checked) or not is_yes(call.sim.oned.get("DATASTORE_CAPACITY_CHECK")):
         return None
     measured = _capacity(datastore)
+    free = measured["FREE_MB"]
     limit = template.get("LIMIT_MB")
-    if limit.isdigit() and int(limit) > 0:
-        used = _directory_mib(datastore.text("BASE_PATH"))
-        return min(measured["FREE_MB"], int(limit) - used)
-    return measured["FREE_MB"]
+    if limit.isdigit():
+        # oned compares with what the whole file system has in use, not only the datastore.
+        free = min(free, int(limit) - measured["USED_MB"])
+    return max(0, free)
 
 
 def measure(sim: "Sim", oid: int) -> None:
@@ -185,15 +186,6 @@ def _capacity(datastore: Obj) -> dict[str, int]:
         "FREE_MB": usage.free // MiB,
         "USED_MB": usage.used // MiB,
     }
-
-
-def _directory_mib(path: str) -> int:
-    sizes = (
-        os.lstat(os.path.join(top, name)).st_blocks * 512
-        for top, _, names in os.walk(path)
-        for name in names
-    )
-    return sum(sizes) // MiB
 
 
 METHODS: dict[str, Handler] = {

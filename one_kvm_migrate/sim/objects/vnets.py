@@ -21,6 +21,8 @@ AR_TYPES = ("IP4", "ETHER")
 # Elements of the document that are copies of template attributes.
 _COPIED = ("BRIDGE", "BRIDGE_TYPE", "VN_MAD", "PHYDEV", "VLAN_ID", "OUTER_VLAN_ID")
 MAX_AR_SIZE = 1 << 24
+# What oned itself puts into a range; a user's own attributes (marks, say) are kept as they are.
+_DERIVED = ("AR_ID", "LEASES", "USED_LEASES", "MAC_END", "IP_END")
 
 
 def allocate(call: Call, text: str, cluster_id: int = -1) -> int:
@@ -111,7 +113,7 @@ def _created(sim: "Sim", oid: int) -> None:
 def _add_ar(network: Obj, vector: dict[str, str]) -> None:
     pool = _pool(network)
     number = max((doc.get_int(ar, "AR_ID") for ar in pool), default=-1) + 1
-    known = {"SIZE": vector["SIZE"], "TYPE": vector["TYPE"]} | vector
+    known = {key: value for key, value in vector.items() if key not in _DERIVED}
     if known["TYPE"] == "IP4":
         known.setdefault("MAC", ip_to_mac(known["IP"]))
     else:
@@ -202,7 +204,10 @@ def delete(call: Call, oid: int) -> int:
     network = call.sim.store.get("vnet", oid)
     auth.require(call, Right.MANAGE, network)
     if network.number("USED_LEASES"):
-        raise OnedError(Code.ACTION, "Cannot delete virtual network. It has leases in use.")
+        raise OnedError(
+            Code.ACTION,
+            "Cannot delete virtual network. Can not remove a virtual network with leases in use",
+        )
     clusters.leave_all(call.sim, network)
     call.sim.store.delete("vnet", oid)
     return oid
@@ -229,11 +234,13 @@ def rm_ar(call: Call, oid: int, ar_id: int, force: bool = False) -> int:
     for ar in _pool(network):
         if doc.get_int(ar, "AR_ID", -1) == ar_id:
             if ar.find("LEASES/LEASE") is not None and not force:
-                raise OnedError(Code.INTERNAL, "Address range has leases in use")
+                raise OnedError(Code.INTERNAL, "Address Range has leases in use")
+            used = network.number("USED_LEASES") - len(ar.findall("LEASES/LEASE"))
+            network.set("USED_LEASES", used)
             _pool(network).remove(ar)
             call.sim.store.put(network)
             return oid
-    raise OnedError(Code.INTERNAL, "Address range does not exist")
+    raise OnedError(Code.INTERNAL, "Address Range does not exist")
 
 
 def info(call: Call, oid: int, decrypt: bool = False) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from one_kvm_migrate.sim.objects import vnets
+from one_kvm_migrate.sim.objects import datastores, vnets
 from one_kvm_migrate.sim.service import Sim
 from tests.integration.simulator.asker import (
     Asker,
@@ -125,6 +125,20 @@ class TestImages:
         assert ask.refusal("one.image.allocate", small, 1)[0] == 2048
         assert ask("one.image.allocate", small, 1, True) == 0
 
+    def test_the_limit_is_for_all_that_the_file_system_holds(self, ask: Asker) -> None:
+        ask.settle()
+        used = int(ask.xml("one.datastore.info", 1).findtext("USED_MB") or "")
+        ask("one.datastore.update", 1, f"LIMIT_MB={used + 2000}", 1)
+        text = "NAME={}\nTYPE=DATABLOCK\nSIZE={}"
+        ask("one.image.allocate", text.format("fits", 100), 1)
+        assert ask.refusal("one.image.allocate", text.format("big", 4000), 1)[0] == 2048
+
+    def test_a_limit_is_not_what_is_free(self, ask: Asker) -> None:
+        """FREE_MB is what the driver measures; who asks must heed LIMIT_MB."""
+        ask("one.datastore.update", 1, "LIMIT_MB=1", 1)
+        datastores.monitor(ask.sim)
+        assert int(ask.xml("one.datastore.info", 1).findtext("FREE_MB") or "") > 1
+
     @pytest.mark.parametrize(
         ("text", "code"),
         [
@@ -198,3 +212,31 @@ class TestNetworks:
         ask("one.vn.rm_ar", net, 0)
         assert ask("one.vn.delete", net) == net
         assert ask.xml("one.cluster.info", 0).xpath("VNETS/ID") == []
+
+    def test_a_range_keeps_its_marks(self, ask: Asker) -> None:
+        net = ask("one.vn.allocate", self.TEXT, -1)
+        ask.settle()
+        marks = {"OKM_RUN_ID": "7f-a", "OKM_STEP": "range:0", "NOTE": "a <b> & \u00e9"}
+        words = ",".join(f'{key}="{value}"' for key, value in marks.items())
+        given = f"AR=[TYPE=ETHER,MAC=08:00:27:00:00:01,SIZE=1,AR_ID=9,USED_LEASES=5,{words}]"
+        ask("one.vn.add_ar", net, given)
+        for method, params in (("one.vn.info", (net,)), ("one.vnpool.info", (-2, -1, -1))):
+            found = ask.xml(method, *params).xpath("//AR[MAC='08:00:27:00:00:01']")
+            assert [ar.findtext("AR_ID") for ar in found] == ["1"]
+            assert {key: found[0].findtext(key) for key in marks} == marks
+        assert [leaf.text for leaf in ask.xml("one.vn.info", net).xpath("//USED_LEASES")] == [
+            "0"
+        ] * 3
+
+    def test_a_range_in_use_is_not_removed(self, sim: Sim, ask: Asker) -> None:
+        net = ask("one.vn.allocate", self.TEXT, -1)
+        ask.settle()
+        lease = vnets.lease(sim, net, 7)
+        assert ask.refusal("one.vn.rm_ar", net, 0) == (
+            8192, "[one.vn.rm_ar] Address Range has leases in use",
+        )  # fmt: skip
+        assert ask.refusal("one.vn.rm_ar", net, 1)[1].endswith("Address Range does not exist")
+        ask("one.vn.rm_ar", net, 0, True)
+        assert ask.xml("one.vn.info", net).findtext("USED_LEASES") == "0"
+        vnets.release(sim, net, 7, lease["MAC"])
+        assert ask("one.vn.delete", net) == net
