@@ -241,6 +241,26 @@ def test_undeployed_and_back(cloud: Cloud) -> None:
     cloud.running(oid)
 
 
+def test_a_machine_that_did_not_boot_is_tried_again(cloud: Cloud) -> None:
+    name = f"{BRIDGE}b"
+    network = f"NAME=later\nVN_MAD=dummy\nBRIDGE={name}\nAR=[TYPE=ETHER,SIZE=1]"
+    cloud.ask("one.vn.allocate", network, -1)
+    image = add_image(cloud, "system", persistent=True)
+    description = DESCRIPTION.replace('NETWORK="lab"', 'NETWORK="later"')
+    oid = cloud.ask("one.vm.allocate", f'{description}DISK=[ IMAGE_ID="{image}" ]\n', False)
+    vm = cloud.wait(oid, VmState.ACTIVE, LcmState.BOOT_FAILURE)
+    assert "DEPLOY: " in (vm.findtext("USER_TEMPLATE/ERROR") or "")
+    with bridge(name, "10.213.47.1/24"):
+        cloud.ask("one.vm.recover", oid, 2)
+        cloud.running(oid)
+        assert cloud.domain(oid) is not None
+        cloud.ask("one.vm.recover", oid, 3)
+        cloud.wait(oid, VmState.DONE)
+    assert cloud.domain(oid) is None
+    document = etree.fromstring(cloud.ask("one.image.info", image))
+    assert (document.findtext("STATE"), document.findtext("RUNNING_VMS")) == ("5", "0")
+
+
 def test_disk_snapshot_revert_and_copy_while_off(cloud: Cloud) -> None:
     oid = start(cloud)
     cloud.ask("one.vm.action", "poweroff-hard", oid)
