@@ -5,6 +5,14 @@ import argparse
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``resume``."""
+    add_run_options(parser)
+    parser.add_argument(
+        "--libvirt-uri", metavar="URI", help="libvirt of the hosts for the proof, as for run"
+    )
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add what all commands on a journalled run have."""
     from one_kvm_migrate.cli.connect import add_connect_options
     from one_kvm_migrate.cli.output import add_format_options
 
@@ -21,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     from one_kvm_migrate.pipeline.runner import Runner
 
     def work(runner: Runner) -> str:
-        runner.resume(args.run_id)
+        runner.resume(args.run_id, libvirt_uri=args.libvirt_uri)
         return str(args.run_id)
 
     with open_journal(args) as journal:

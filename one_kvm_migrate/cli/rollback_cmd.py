@@ -4,10 +4,10 @@ import argparse
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of ``rollback``: those of ``resume``."""
-    from one_kvm_migrate.cli import resume_cmd
+    """Add the arguments of ``rollback``."""
+    from one_kvm_migrate.cli.resume_cmd import add_run_options
 
-    resume_cmd.configure(parser)
+    add_run_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT = 2633
 DEFAULT_PASSWORD = "opennebula"
+ONED_EMULATOR = "/usr/bin/qemu-kvm-one"
 REMOTES = Path(__file__).resolve().parents[2] / "remotes"
 
 
@@ -30,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--libvirt-uri", help="libvirt of the host; without it, machines cannot be started")
     add("--host", default="localhost", help="name of the host (default localhost)")
     add("--domain-type", choices=("kvm", "qemu", "auto"), default="auto")
-    add("--emulator", help="path of the qemu binary in domain XML")
+    add("--emulator", metavar="PATH", help="qemu binary (qemu-kvm-one, else qemu-system-x86_64)")
     add("--remotes", type=Path, help="driver scripts (default: those of this project)")
     add("--ready-file", type=Path, help="written as JSON {endpoint, pid} once calls are answered")
 
@@ -67,7 +68,7 @@ def _settings(args: argparse.Namespace) -> "SimConfig":
         password=_password(args.dir, args.password),
         libvirt_uri=args.libvirt_uri,
         domain_type=args.domain_type,
-        emulator=args.emulator,
+        emulator=args.emulator or _emulator(),
         remotes_source=remotes,
         hosts=(HostConfig(name=args.host),) if args.libvirt_uri else (),
     )
@@ -112,3 +113,10 @@ def _on_signal(stop: threading.Event) -> Iterator[None]:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
+
+
+def _emulator() -> str | None:
+    """None leaves oned's default, a link that only OpenNebula's node package makes."""
+    from shutil import which
+
+    return None if which(ONED_EMULATOR) else which("qemu-system-x86_64")

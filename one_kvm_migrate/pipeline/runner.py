@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,15 +63,19 @@ class Runner:
             self._work(run_id, plan)
         return run_id
 
-    def resume(self, run_id: str) -> None:
+    def resume(self, run_id: str, *, libvirt_uri: str | None = None) -> None:
         """Go on where the run stopped; failed and undone machines are tried again.
 
-        A finished run is left as it is. Raises JournalError for one that was rolled back.
+        *libvirt_uri* replaces the planned one: a wrong one is what proofs fail by. A finished
+        run is left as it is. Raises JournalError for one that was rolled back.
         """
         with self._journal.lock(run_id):
             if self._journal.run(run_id).state is RunState.ROLLED_BACK:
                 raise JournalError(f"run {run_id} was rolled back", hint="Start a new run.")
-            self._work(run_id, self._plan_for_this_cloud(run_id))
+            plan = self._plan_for_this_cloud(run_id)
+            if libvirt_uri is not None:
+                plan = replace(plan, options=replace(plan.options, libvirt_uri=libvirt_uri))
+            self._work(run_id, plan)
 
     def rollback(self, run_id: str) -> None:
         """Undo all that the run made, newest first. A second rollback does nothing.

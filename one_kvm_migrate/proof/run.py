@@ -40,9 +40,9 @@ def prove_vm(
     if proof.verdict != PROVEN:
         reason = proof.agent.get("reason", "no libvirt")
         raise VerifyError(
-            f"VM {running.vm_id} draws a screen ({proof.vnc['png']}), but nothing could ask for "
+            f"VM {running.vm_id} draws a screen ({proof.vnc['screenshot']}), but nothing could ask for "
             f"a sign of life: {reason}",
-            hint="Give the host's libvirt with --libvirt-uri, or run with --no-prove.",
+            hint="Give the host's libvirt: resume with --libvirt-uri URI.",
         )
     return proof.as_dict()
 
