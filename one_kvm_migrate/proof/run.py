@@ -40,8 +40,8 @@ def prove_vm(
     if proof.verdict != PROVEN:
         reason = proof.agent.get("reason", "no libvirt")
         raise VerifyError(
-            f"VM {running.vm_id} draws a screen ({proof.vnc['screenshot']}), but nothing could ask for "
-            f"a sign of life: {reason}",
+            f"VM {running.vm_id} draws a screen ({proof.vnc['screenshot']}), but nothing could "
+            f"ask for a sign of life: {reason}",
             hint="Give the host's libvirt: resume with --libvirt-uri URI.",
         )
     return proof.as_dict()

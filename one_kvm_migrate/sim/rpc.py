@@ -64,7 +64,7 @@ def answer(sim: "Sim", method: str, params: list[Param]) -> Answer:
     except OnedError as exc:
         result = _refusal(method, exc)
     except (OkmError, Cancelled) as exc:
-        # A tool is missing or too slow, or the simulator is stopping: oned would have no better word for it either.
+        # A tool is missing or too slow, or the simulator stops: oned has no better word either.
         result = _refusal(method, OnedError(Code.INTERNAL, exc.sentence()))
     sim.events.api_called(method, given, result, deleted)
     return result
