@@ -85,8 +85,8 @@ def find_image_datastore(client: Client, wanted: str) -> Datastore:
 
 def _limit_bytes(item: etree._Element) -> int | None:
     """Bytes left below LIMIT_MB, None without a limit. oned's own check counts virtual sizes."""
-    limit = number(item, "TEMPLATE/LIMIT_MB")
-    return max(0, limit - number(item, "USED_MB")) * MiB if limit > 0 else None
+    limit = number(item, "TEMPLATE/LIMIT_MB", -1)
+    return max(0, limit - number(item, "USED_MB")) * MiB if limit >= 0 else None
 
 
 def datastore_folder(client: Client, datastore_id: int) -> str | None:
