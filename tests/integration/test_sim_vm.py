@@ -102,12 +102,13 @@ def cloud(tmp_path: Path, libvirtd: PrivateLibvirtd) -> Iterator[Cloud]:
         remotes_source=REMOTES,
         hosts=(HostConfig(name="localhost"),),
         monitor_interval_s=0.3,
-        vnc_base_port=46900,
+        vnc_base_port=20000,
     )
     with bridge(BRIDGE, "10.213.46.1/24"), Sim(settings) as sim:
         made = Cloud(sim, libvirtd.uri)
-        # Taps are called one-<machine>-<nic>: other tests may have a machine 0 just now.
-        sim.store.new_id("vm", first=os.getpid())
+        # Taps are called one-<machine>-<nic>: other tests may have a machine 0 just now. The
+        # console ports that come of it stay below those the kernel hands out to anybody.
+        sim.store.new_id("vm", first=100 + os.getpid() % 9000)
         network = f"NAME=lab\nVN_MAD=dummy\nBRIDGE={BRIDGE}\nAR=[TYPE=IP4,IP=10.213.46.10,SIZE=9]"
         made.ask("one.vn.allocate", network, -1)
         yield made
