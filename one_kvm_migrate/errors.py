@@ -37,6 +37,8 @@ Standard library only, and light: the host driver imports this module in every a
 
 from typing import ClassVar
 
+from one_kvm_migrate.units import human_bytes
+
 
 class _Told(BaseException):
     """What can be told to people in one sentence."""
@@ -125,8 +127,9 @@ class NoSpace(OkmError):
 
     def __init__(self, where: str, *, needed_bytes: int, free_bytes: int) -> None:
         super().__init__(
-            f"not enough space in {where}: {needed_bytes} bytes needed, {free_bytes} free",
-            hint=f"Free {needed_bytes - free_bytes} bytes there or choose another datastore.",
+            f"not enough space in {where}: {human_bytes(needed_bytes)} needed, "
+            f"{human_bytes(free_bytes)} free",
+            hint=f"Free {human_bytes(needed_bytes - free_bytes)} there or choose another place.",
         )
         self.where = where
         self.needed_bytes = needed_bytes

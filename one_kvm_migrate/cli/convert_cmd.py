@@ -25,7 +25,6 @@ def run(args: argparse.Namespace) -> int:
     from one_kvm_migrate.deadline import Deadline
     from one_kvm_migrate.disks.convert import convert
     from one_kvm_migrate.sources.disk import open_disk
-    from one_kvm_migrate.units import human_bytes
 
     disk = open_disk(args.disk)
     with bars(quiet=args.quiet) as progress:
@@ -38,14 +37,6 @@ def run(args: argparse.Namespace) -> int:
         )
     data = asdict(image)
     data["ratio"] = round(image.source_bytes / image.file_bytes, 2)
-    row = {
-        "image": image.path,
-        "source": human_bytes(image.source_bytes),
-        "file": human_bytes(image.file_bytes),
-        "ratio": f"{data['ratio']:.2f}",
-        "virtual": human_bytes(image.virtual_bytes),
-        "seconds": f"{image.seconds:.1f}",
-        "sha256": image.sha256,
-    }
-    show(data, [row], list(row), args.format, root="IMAGE")
+    columns = ("path", "source_bytes", "file_bytes", "ratio", "virtual_bytes", "seconds", "sha256")
+    show(data, [data], columns, args.format, root="IMAGE")
     return 0

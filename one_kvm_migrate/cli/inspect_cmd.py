@@ -8,12 +8,12 @@ from typing import Any
 COLUMNS = (
     "name",
     "source",
-    "cpus",
-    "memory",
+    "vcpus",
+    "memory_mib",
     "firmware",
     "os",
     "disks",
-    "capacity",
+    "capacity_bytes",
     "nics",
     "ready",
 )
@@ -60,18 +60,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _row(vm: dict[str, Any]) -> dict[str, Any]:
-    from one_kvm_migrate.units import human_bytes
-
     sizes = [disk["capacity_bytes"] for disk in vm["disks"]]
     return {
         "name": vm["name"],
         "source": vm["source_kind"],
-        "cpus": vm["vcpus"],
-        "memory": f"{vm['memory_mib']} MiB" if vm["memory_mib"] is not None else None,
+        "vcpus": vm["vcpus"],
+        "memory_mib": vm["memory_mib"],
         "firmware": vm["firmware"],
         "os": vm["os_hint"],
         "disks": len(sizes),
-        "capacity": human_bytes(sum(size or 0 for size in sizes)) if all(sizes) else "unknown",
+        "capacity_bytes": sum(sizes) if None not in sizes else None,
         "nics": len(vm["nics"]),
         "ready": not vm["refusals"],
     }
@@ -79,7 +77,6 @@ def _row(vm: dict[str, Any]) -> dict[str, Any]:
 
 def _print_tables(machines: list[dict[str, Any]]) -> None:
     from one_kvm_migrate.cli.output import print_table, printable
-    from one_kvm_migrate.units import human_bytes
 
     print_table([_row(vm) for vm in machines], COLUMNS)
     disks = [
@@ -88,7 +85,7 @@ def _print_tables(machines: list[dict[str, Any]]) -> None:
             "disk": disk["path"],
             "format": disk["format"],
             "place": f"{disk['bus']} {disk['port']}:{disk['device']}",
-            "capacity": human_bytes(disk["capacity_bytes"]) if disk["capacity_bytes"] else None,
+            "capacity_bytes": disk["capacity_bytes"],
             "files": len(disk["chain"]),
         }
         for vm in machines

@@ -21,6 +21,16 @@ from one_kvm_migrate import __version__
 from one_kvm_migrate.errors import Cancelled, OkmError
 
 PROGRAM = "one-kvm-migrate"
+EPILOG = """\
+examples:
+  one-kvm-migrate inspect web.vbox
+  one-kvm-migrate plan web.vbox --datastore default --network lab
+  one-kvm-migrate run web.vbox --datastore default --network lab
+
+exit status: 0 done, 2 usage, 3 configuration, 4 something is not installed, 10-14 source,
+20-22 conversion, 30-35 OpenNebula, 50-52 proof, 60-62 journal, 70 tool, 71 deadline,
+130 stopped by a signal; README.md has them one by one.
+"""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 COMMANDS = {
@@ -80,13 +90,17 @@ def fail(exc: OkmError | Cancelled) -> int:
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=PROGRAM, description="Move guests of an OpenNebula cloud from VirtualBox to KVM."
+        prog=PROGRAM,
+        description="Move guests of an OpenNebula cloud from VirtualBox to KVM.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     wanted = next((word for word in words if not word.startswith("-")), None)
     for name, (module_name, help_text) in COMMANDS.items():
-        sub = subparsers.add_parser(name, help=help_text, description=help_text.capitalize() + ".")
+        sentence = help_text[0].upper() + help_text[1:] + "."
+        sub = subparsers.add_parser(name, help=help_text, description=sentence)
         sub.add_argument("-v", "--verbose", action="count", default=0, help="say more; twice: all")
         if name == wanted:
             module = importlib.import_module(f"one_kvm_migrate.cli.{module_name}")

@@ -9,8 +9,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from one_kvm_migrate.units import human_bytes
+
 Row = Mapping[str, Any]
-WIDTH = 160
+WIDEST = 10_000
 
 
 def add_format_options(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +42,7 @@ def render(data: Any, fmt: str, *, root: str) -> str:
 
 
 def render_csv(rows: Sequence[Row], columns: Sequence[str]) -> str:
-    """*rows* as CSV with a header line; only *columns*, in that order."""
+    """*rows* as CSV with a header line: raw numbers, nothing for None, lists by blanks."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
@@ -49,7 +51,11 @@ def render_csv(rows: Sequence[Row], columns: Sequence[str]) -> str:
 
 
 def show(data: Any, rows: Sequence[Row], columns: Sequence[str], fmt: str, *, root: str) -> None:
-    """Print to stdout: *data* whole for json/xml/yaml, *rows* by *columns* for csv and tables."""
+    """Print to stdout: *data* whole for json/xml/yaml, *rows* by *columns* for csv and tables.
+
+    Rows hold raw values under names with their units (``size_bytes``); tables make them
+    readable.
+    """
     if fmt in ("json", "xml", "yaml"):
         sys.stdout.write(render(data, fmt, root=root))
     elif fmt == "csv":
@@ -58,24 +64,62 @@ def show(data: Any, rows: Sequence[Row], columns: Sequence[str], fmt: str, *, ro
         print_table(rows, columns)
 
 
-def print_table(rows: Sequence[Row], columns: Sequence[str], title: str | None = None) -> None:
-    """A plain table on stdout; nothing in a cell is taken for markup or terminal escapes."""
+def print_table(rows: Sequence[Row], columns: Sequence[str]) -> None:
+    """A plain table on stdout, or a block of lines per row where the terminal is too narrow.
+
+    Nothing in a cell is taken for markup or terminal escapes.
+    """
+    cells = [[printable(_readable(name, row.get(name))) for name in columns] for row in rows]
+    headers = [_header(name) for name in columns]
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    text = _drawn(headers, cells)
+    if width is not None and max(map(len, text.splitlines()), default=0) > width:
+        text = _blocks(headers, cells)
+    sys.stdout.write(text)
+
+
+def _drawn(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    # Into text first: rich ends the process by itself when the reader has gone away.
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    # Drawn into text first: rich ends the process by itself when the reader has gone away.
     drawn = io.StringIO()
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
-    console = Console(file=drawn, highlight=False, markup=False, width=width)
-    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
-    for name in columns:
-        table.add_column(name.upper().replace("_", " "), overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(printable(_cell(row.get(name)))) for name in columns))
-    console.print(table)
-    sys.stdout.write(drawn.getvalue())
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for header in headers:
+        table.add_column(header, no_wrap=True)
+    for row in cells:
+        table.add_row(*map(Text, row))
+    Console(file=drawn, width=WIDEST, highlight=False).print(table)
+    return "\n".join(line.rstrip() for line in drawn.getvalue().splitlines()) + "\n"
+
+
+def _blocks(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    indent = max(map(len, headers)) + 2
+    blocks = [
+        "".join(f"{header:{indent}}{cell}\n" for header, cell in zip(headers, row, strict=True))
+        for row in cells
+    ]
+    return "\n" + "\n".join(blocks) + "\n"
+
+
+def _header(name: str) -> str:
+    for suffix in ("_bytes", "_mib", "_s", "_id"):
+        name = name.removesuffix(suffix)
+    return name.upper().replace("_", " ")
+
+
+def _readable(name: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if name.endswith("_bytes"):
+        return human_bytes(value)
+    if name.endswith("_mib"):
+        return f"{value} MiB"
+    if name.endswith("_s"):
+        return f"{value:.0f} s"
+    return _cell(value)
 
 
 def printable(text: str) -> str:
@@ -96,11 +140,11 @@ def _escaped(text: str) -> str:
 
 def _cell(value: Any) -> str:
     if value is None:
-        return "-"
+        return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(_cell(item) for item in value)
+    if isinstance(value, list | tuple):
+        return " ".join(_cell(item) for item in value)
     return str(value)
 
 

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from one_kvm_migrate.pipeline.plan import MachinePlan, Plan
 
-COLUMNS = ("machine", "disk", "format", "capacity", "source", "estimate", "seconds", "becomes")
+COLUMNS = (
+    "machine",
+    "disk",
+    "format",
+    "capacity_bytes",
+    "source_bytes",
+    "estimate_bytes",
+    "estimate_s",
+    "becomes",
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -30,8 +39,9 @@ def run(args: argparse.Namespace) -> int:
     wanted = request(args)
     with open_client(args) as client:
         plan = make_plan(client, wanted)
-    show(_data(plan), _rows(plan), COLUMNS, args.format, root="PLAN")
-    if args.format == "table":
+    if args.format != "table" or plan.movable:
+        show(_data(plan), _rows(plan), COLUMNS, args.format, root="PLAN")
+    if args.format == "table" and plan.movable:
         _print_details(plan)
     return report_refusals(plan)
 
@@ -51,25 +61,20 @@ def report_refusals(plan: "Plan") -> int:
 
 
 def _rows(plan: "Plan") -> list[dict[str, Any]]:
-    from one_kvm_migrate.units import human_bytes
-
-    rows = []
-    for machine in plan.machines:
-        for disk in machine.disks:
-            capacity = disk.source.capacity_bytes
-            rows.append(
-                {
-                    "machine": machine.name,
-                    "disk": disk.source.path,
-                    "format": disk.source.format,
-                    "capacity": human_bytes(capacity) if capacity is not None else None,
-                    "source": human_bytes(disk.source_bytes),
-                    "estimate": human_bytes(disk.estimate_bytes),
-                    "seconds": f"{disk.estimate_s:.0f}",
-                    "becomes": f"image {disk.image_name} in {plan.datastore.name}",
-                }
-            )
-    return rows
+    return [
+        {
+            "machine": machine.name,
+            "disk": disk.source.path,
+            "format": str(disk.source.format),
+            "capacity_bytes": disk.source.capacity_bytes,
+            "source_bytes": disk.source_bytes,
+            "estimate_bytes": disk.estimate_bytes,
+            "estimate_s": disk.estimate_s,
+            "becomes": f"image {disk.image_name} in {plan.datastore.name}",
+        }
+        for machine in plan.movable
+        for disk in machine.disks
+    ]
 
 
 def _data(plan: "Plan") -> dict[str, Any]:
@@ -119,12 +124,11 @@ def _print_details(plan: "Plan") -> None:
     from one_kvm_migrate.opennebula.template import to_text
     from one_kvm_migrate.units import human_bytes
 
-    for machine in plan.machines:
+    for machine in plan.movable:
         for warning in machine.warnings:
-            print(printable(f"{machine.name}: note: {warning}"))
-        if machine.disks:
-            template = to_text(_template(plan, machine))
-            print(f"\ntemplate {printable(machine.name)}:\n{printable_lines(template)}")
+            print(printable(f"{machine.name}: warning: {warning}"))
+        template = to_text(_template(plan, machine))
+        print(f"\ntemplate {printable(machine.name)}:\n{printable_lines(template)}")
     print(
         f"total: {human_bytes(_total(plan, 'source_bytes'))} to read, about "
         f"{human_bytes(_total(plan, 'estimate_bytes'))} to write (at most "

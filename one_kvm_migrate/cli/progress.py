@@ -1,95 +1,131 @@
-"""Progress bars on stderr: live on a terminal, a line per ten per cent elsewhere."""
+"""What is going on, on stderr: live on a terminal, a few lines elsewhere, nothing if asked so."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 from one_kvm_migrate.disks.convert import Progress, ignore_progress
 
+if TYPE_CHECKING:
+    from rich.progress import Progress as Live
+    from rich.progress import TaskID
 
-@contextmanager
-def bars(*, quiet: bool = False) -> Iterator["Bars"]:
-    """Context with a Bars object; nothing is drawn when *quiet*."""
-    if quiet:
-        yield Bars(None)
-        return
-    if not sys.stderr.isatty():
-        yield LineBars()
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    with Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    ) as live:
-        yield Bars(live)
+LINE_EVERY_PERCENT = 25
 
 
 class Bars:
-    """Hands out one progress callback per named piece of work."""
-
-    def __init__(self, live: object | None) -> None:
-        self._live = live
+    """Draws nothing; the base of those that do."""
 
     def say(self, line: str) -> None:
-        """Print *line* to stderr without disturbing the bars."""
-        from rich.progress import Progress as Live
+        """Tell *line*."""
 
-        if isinstance(self._live, Live):
-            self._live.console.print(line, markup=False, highlight=False)
+    def begin(self, title: str) -> None:
+        """A piece of work of unknown length begins."""
+
+    def end(self, title: str, line: str) -> None:
+        """That piece of work is over; *line* says how."""
 
     def bar(self, title: str) -> Progress:
-        """A callback (stage, fraction) that draws the bar *title*."""
-        if self._live is None:
-            return ignore_progress
-        from rich.progress import Progress as Live
+        """A callback (stage, fraction) for work whose length is known."""
+        return ignore_progress
 
-        assert isinstance(self._live, Live)
-        live = self._live
-        tasks: dict[str, int] = {}
+
+@contextmanager
+def bars(*, quiet: bool = False) -> Iterator[Bars]:
+    """Context with the Bars that fit: none when *quiet*, live ones on a terminal, else lines."""
+    if quiet:
+        yield Bars()
+    elif sys.stderr.isatty():
+        with _live() as live:
+            yield LiveBars(live)
+    else:
+        yield LineBars()
+
+
+class LiveBars(Bars):
+    """Bars and spinners that vanish when their work is done, above them a line per step."""
+
+    def __init__(self, live: "Live") -> None:
+        self._live = live
+        self._running: dict[str, TaskID] = {}
+
+    def say(self, line: str) -> None:
+        """Print *line* above the bars."""
+        self._live.console.print(line, markup=False, highlight=False)
+
+    def begin(self, title: str) -> None:
+        """Show *title* with a spinner and the time it takes."""
+        self._running[title] = self._live.add_task(title, total=None)
+
+    def end(self, title: str, line: str) -> None:
+        """Take the spinner away and leave *line*."""
+        task = self._running.pop(title, None)
+        if task is not None:
+            self._live.remove_task(task)
+        self.say(line)
+
+    def bar(self, title: str) -> Progress:
+        """One bar per stage of *title*, there while it moves."""
+        tasks: dict[str, TaskID] = {}
 
         def update(stage: str, fraction: float) -> None:
             if stage not in tasks:
-                tasks[stage] = live.add_task(f"{title}  {stage:8}", total=1.0)
-            live.update(tasks[stage], completed=fraction)  # type: ignore[arg-type]
+                tasks[stage] = self._live.add_task(f"{title}: {stage}", total=1.0)
+            self._live.update(tasks[stage], completed=fraction, visible=fraction < 1)
 
         return update
 
 
 class LineBars(Bars):
-    """For logs and pipes: a line at each full ten per cent."""
-
-    def __init__(self) -> None:
-        super().__init__(None)
+    """For logs and pipes: a line per step, and one at each quarter of a long one."""
 
     def say(self, line: str) -> None:
-        """Print *line* to stderr."""
-        _tell(line)
+        """Print *line*."""
+        # Nobody listens any more (the reader of a pipe went away): no reason to stop the work.
+        with suppress(OSError):
+            print(line, file=sys.stderr, flush=True)
+
+    def begin(self, title: str) -> None:
+        """Print that *title* begins."""
+        self.say(f"{title} ...")
+
+    def end(self, title: str, line: str) -> None:
+        """Print how it ended."""
+        self.say(line)
 
     def bar(self, title: str) -> Progress:
-        """A callback that prints ``title: stage 40 %`` to stderr."""
+        """A callback that prints ``title: stage 25 %``."""
         last: dict[str, int] = {}
 
         def update(stage: str, fraction: float) -> None:
-            tens = int(fraction * 10) * 10
-            if last.get(stage) != tens:
-                last[stage] = tens
-                _tell(f"{title}: {stage} {tens} %")
+            quarter = int(fraction * 100) // LINE_EVERY_PERCENT * LINE_EVERY_PERCENT
+            if last.get(stage, 0) != quarter:
+                last[stage] = quarter
+                self.say(f"{title}: {stage} {quarter} %")
 
         return update
 
 
-def _tell(line: str) -> None:
-    # Nobody listens any more (the reader of a pipe went away): no reason to stop the work.
-    with suppress(OSError):
-        print(line, file=sys.stderr, flush=True)
+def _live() -> "Live":
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        SpinnerColumn,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )

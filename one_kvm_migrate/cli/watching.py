@@ -12,22 +12,29 @@ from one_kvm_migrate.opennebula.client import Client
 from one_kvm_migrate.pipeline.journal import Journal
 from one_kvm_migrate.pipeline.outcome import report
 from one_kvm_migrate.pipeline.runner import Observer, Runner
-from one_kvm_migrate.units import human_bytes
 
-COLUMNS = [
+COLUMNS = (
     "machine",
     "state",
-    "source",
-    "image",
+    "source_bytes",
+    "image_bytes",
     "ratio",
     "image_ids",
-    "template",
-    "vm",
+    "template_id",
+    "vm_id",
     "vm_state",
     "vnc",
     "proof",
-]
-STEP_WORDS = {"begin": "...", "done": "done", "failed": "FAILED", "undone": "undone"}
+)
+STEP_WORDS = {
+    "convert": "convert disk",
+    "register": "register image of disk",
+    "mac": "keep the MAC address of adapter",
+    "template": "write the template",
+    "instantiate": "make the VM",
+    "running": "wait until it runs",
+    "prove": "prove that it works",
+}
 
 
 def watched_run(
@@ -39,8 +46,11 @@ def watched_run(
     with bars(quiet=args.quiet) as progress:
 
         def on_step(machine: str, step: str, state: str) -> None:
-            if not args.quiet:
-                progress.say(printable(f"{machine}: {step} {STEP_WORDS[state]}"))
+            title = printable(f"{machine}: {_in_words(step)}")
+            if state == "begin":
+                progress.begin(title)
+            else:
+                progress.end(title, f"{title}: {state}")
 
         observer = Observer(progress_for=progress.bar, on_step=on_step)
         run_id = work(Runner(client, journal, observer))
@@ -54,12 +64,28 @@ def watched_run(
     return failed[0]["exit_code"] if failed else 0
 
 
+def _in_words(step: str) -> str:
+    kind, _, index = step.partition(":")
+    return f"{STEP_WORDS[kind]} {index}".strip()
+
+
 def print_outcome(outcome: dict[str, Any], fmt: str) -> None:
     """The report of a run as a table, or whole for programs."""
     show(outcome, [_row(machine) for machine in outcome["machines"]], COLUMNS, fmt, root="RUN")
     if fmt == "table":
-        print(f"run {outcome['run_id']}: {outcome['state']}")
+        _print_details(outcome)
     sys.stdout.flush()
+
+
+def _print_details(outcome: dict[str, Any]) -> None:
+    for machine in outcome["machines"]:
+        proof = machine["proof"]
+        if proof:
+            name = printable(machine["name"])
+            print(f"{name}: proven by {', '.join(proof['evidence'])}")
+            print(f"{name}: screenshot {printable(proof['vnc']['screenshot'])}")
+            print(f"{name}: the VNC password is in: onevm show {machine['vm_id']} (PASSWD)")
+    print(f"run {outcome['run_id']}: {outcome['state']}")
 
 
 def _advice(machine: dict[str, Any], run_id: str) -> str:
@@ -79,12 +105,12 @@ def _row(machine: dict[str, Any]) -> dict[str, Any]:
     return {
         "machine": machine["name"],
         "state": machine["state"],
-        "source": human_bytes(source) if images else None,
-        "image": human_bytes(written) if images else None,
-        "ratio": f"{source / written:.2f}" if written else None,
+        "source_bytes": source if images else None,
+        "image_bytes": written if images else None,
+        "ratio": round(source / written, 2) if written else None,
         "image_ids": [image["id"] for image in images if image["id"] is not None] or None,
-        "template": machine["template_id"],
-        "vm": machine["vm_id"],
+        "template_id": machine["template_id"],
+        "vm_id": machine["vm_id"],
         "vm_state": machine["vm_state"],
         "vnc": f"{vnc['host']}:{vnc['port']}" if vnc else None,
         "proof": proof["verdict"] if proof else None,

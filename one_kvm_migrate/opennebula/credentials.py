@@ -63,8 +63,9 @@ def _session_from_files(environ: Mapping[str, str], home: Path, oneadmin_home: P
         text = _read(path)
         if text is not None:
             return text
+    asked = f"ONE_AUTH={named} is no file, " if named else "ONE_AUTH is not set, "
     raise ConfigError(
-        "no OpenNebula credentials: $ONE_AUTH, "
+        f"no OpenNebula credentials: {asked}"
         f"{home}/.one/one_auth and {oneadmin_home}/.one/one_auth are missing",
         hint="Write one line user:password to ~/.one/one_auth or set ONE_AUTH to such a file.",
     )

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 from lxml import etree
+from pyone import LCM_STATE, VM_STATE
 
 from one_kvm_migrate.deadline import Deadline, wait_until
-from one_kvm_migrate.errors import StateUnexpected
+from one_kvm_migrate.errors import DeadlineExceeded, StateUnexpected
 from one_kvm_migrate.opennebula.client import Client
 from one_kvm_migrate.opennebula.markers import Marker
 from one_kvm_migrate.opennebula.xmlread import number, text
@@ -13,24 +14,12 @@ from one_kvm_migrate.secret import Secret
 
 # include/VirtualMachine.h of OpenNebula.
 PENDING, HOLD, ACTIVE, DONE = 1, 2, 3, 6
+# INIT, PENDING, HOLD, ACTIVE, CLONING: a VM goes through these on its way up.
+STARTING = (0, 1, 2, 3, 10)
 STOPPED, SUSPENDED, POWEROFF, UNDEPLOYED = 4, 5, 8, 9
 RECOVER_RETRY, RECOVER_DELETE = 2, 3
 LCM_RUNNING = 3
 LCM_FAILURES = {14, *range(36, 43), 44, 46, 47, 48, 49, 50, 61}
-STATE_NAMES = (
-    "INIT",
-    "PENDING",
-    "HOLD",
-    "ACTIVE",
-    "STOPPED",
-    "SUSPENDED",
-    "DONE",
-    "FAILED",
-    "POWEROFF",
-    "UNDEPLOYED",
-    "CLONING",
-    "CLONING_FAILURE",
-)
 NOT_DONE = (-2, -1, -1, -1)
 
 
@@ -55,11 +44,13 @@ def find_by_marker(client: Client, marker: Marker) -> int | None:
 
 
 def state_name(document: etree._Element) -> str:
-    """``RUNNING`` for an active running VM, else the state's name (ACTIVE shows its LCM number)."""
+    """The state as onevm shows it: the LCM state of an active VM, else the state."""
     state, lcm = number(document, "STATE"), number(document, "LCM_STATE")
-    if state != ACTIVE:
-        return STATE_NAMES[state] if 0 <= state < len(STATE_NAMES) else str(state)
-    return "RUNNING" if lcm == LCM_RUNNING else f"ACTIVE/{lcm}"
+    names, value = (LCM_STATE, lcm) if state == ACTIVE else (VM_STATE, state)
+    try:
+        return str(names(value).name)
+    except ValueError:
+        return str(value)
 
 
 def is_waiting(client: Client, vm_id: int) -> bool:
@@ -75,23 +66,35 @@ def deploy(client: Client, vm_id: int, host_id: int) -> None:
 def wait_running(client: Client, vm_id: int, deadline: Deadline) -> Running:
     """Wait until the VM runs.
 
-    Raises StateUnexpected with oned's own reason when it cannot start, DeadlineExceeded.
+    Raises StateUnexpected with oned's own reason when it cannot start, DeadlineExceeded with
+    what it was waiting for.
     """
+    seen = ""
 
     def running() -> etree._Element | None:
+        nonlocal seen
         document = client.document("one.vm.info", vm_id)
         state, lcm = number(document, "STATE"), number(document, "LCM_STATE")
         if state == ACTIVE and lcm == LCM_RUNNING:
             return document
-        if (state == ACTIVE and lcm in LCM_FAILURES) or state not in (0, PENDING, HOLD, ACTIVE, 10):
+        scheduler = text(document, "USER_TEMPLATE/SCHED_MESSAGE")
+        seen = f"{state_name(document)} {scheduler}".strip()
+        if (state == ACTIVE and lcm in LCM_FAILURES) or state not in STARTING:
             reason = text(document, "USER_TEMPLATE/ERROR", "no reason given")
             raise StateUnexpected(
                 f"VM {vm_id} did not start, it is {state_name(document)}: {reason}",
-                hint=f"See the VM's log: onevm show {vm_id}, /var/log/one/{vm_id}.log.",
+                hint=f"Its log on the front-end has it all (/var/log/one/{vm_id}.log).",
             )
         return None
 
-    return _running(wait_until(running, deadline, what=f"VM {vm_id} to run", interval_s=0.5))
+    try:
+        found = wait_until(running, deadline, what=f"VM {vm_id} to run", interval_s=0.5)
+    except DeadlineExceeded as exc:
+        raise DeadlineExceeded(
+            f"VM {vm_id} does not run after {deadline.timeout_s:g} s, it is {seen}",
+            hint="See onevm show and onehost list.",
+        ) from exc
+    return _running(found)
 
 
 def _running(document: etree._Element) -> Running:

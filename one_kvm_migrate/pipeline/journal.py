@@ -38,6 +38,7 @@ class RunState(StrEnum):
 
     ACTIVE = "active"
     DONE = "done"
+    PARTLY = "partly-done"
     FAILED = "failed"
     ROLLED_BACK = "rolled-back"
 
@@ -131,6 +132,17 @@ class Journal:
             stream.write(f"{os.getpid()}\n")
             stream.flush()
             yield
+
+    def is_locked(self, run_id: str) -> bool:
+        """True while a process works on the run."""
+        try:
+            with (self.state_dir / f"{run_id}.lock").open("r") as stream:
+                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return False
 
     def new_run(self, digest: str, plan: str) -> str:
         """Record a new run and return its id, e.g. ``20261124-203000-9f2c``."""

@@ -14,7 +14,7 @@ from one_kvm_migrate.model import SourceDisk, SourceVm
 from one_kvm_migrate.opennebula import images, templates
 from one_kvm_migrate.opennebula.client import Client
 from one_kvm_migrate.opennebula.datastores import find_image_datastore
-from one_kvm_migrate.opennebula.hosts import find_host
+from one_kvm_migrate.opennebula.hosts import require_host
 from one_kvm_migrate.opennebula.naming import safe_name
 from one_kvm_migrate.opennebula.networks import Network, find_network, is_unicast, leased_macs
 from one_kvm_migrate.opennebula.rights import require_source_right
@@ -60,8 +60,6 @@ def make_plan(client: Client, request: Request) -> Plan:
     require_source_right(client)
     datastore = find_image_datastore(client, request.datastore)
     network = find_network(client, request.network) if request.network is not None else None
-    if request.options.host is not None:
-        find_host(client, request.options.host)
     taken = _Taken(
         images=images.names(client, client.user),
         templates=templates.names(client, client.user),
@@ -86,6 +84,16 @@ def make_plan(client: Client, request: Request) -> Plan:
         machines=tuple(_refuse_twins(machines, macs=_keeps_macs(network, request))),
         failed_sources=tuple(failed),
     )
+    if plan.movable:
+        _require_room(plan)
+        if request.options.instantiate:
+            require_host(client, request.options.host)
+    return plan
+
+
+def _require_room(plan: Plan) -> None:
+    """Raise NoSpace unless all images fit, each at its worst."""
+    datastore = plan.datastore
     needed = sum(disk.needed_bytes for machine in plan.movable for disk in machine.disks)
     require_space(Path(datastore.base_path), needed)
     if datastore.limit_bytes is not None and needed > datastore.limit_bytes:
@@ -94,7 +102,6 @@ def make_plan(client: Client, request: Request) -> Plan:
             needed_bytes=needed,
             free_bytes=datastore.limit_bytes,
         )
-    return plan
 
 
 def _machine(
@@ -162,15 +169,17 @@ def _image_name(machine_name: str, index: int, count: int) -> str:
 def _name_refusals(taken: _Taken, name: str, disks: Iterable[DiskPlan]) -> list[Refusal]:
     wanted = [("template", name, taken.templates.get(name))]
     wanted += [("image", disk.image_name, taken.images.get(disk.image_name)) for disk in disks]
+    holders = [f"{kind} {holder}" for kind, _, holder in wanted if holder is not None]
+    if not holders:
+        return []
     return [
         _refusal(
             Rejected(
-                f"the name {wanted_name} is already taken by {kind} {holder}",
-                hint="Give another name with --name, or remove the old object.",
+                f"the name {name} is already taken by {' and '.join(holders)}",
+                hint="Give another name with --name, or roll the run back that made them "
+                "(one-kvm-migrate runs).",
             )
         )
-        for kind, wanted_name, holder in wanted
-        if holder is not None
     ]
 
 

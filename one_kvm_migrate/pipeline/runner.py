@@ -129,7 +129,9 @@ class Runner:
                 str(exc) or "stopped by Ctrl-C",
                 hint=f"Go on with: one-kvm-migrate resume {run_id}, or undo: rollback {run_id}.",
             ) from exc
-        self._journal.set_state(run_id, RunState.DONE if good else RunState.FAILED)
+        refused = bool(plan.refusals())
+        done = RunState.PARTLY if refused else RunState.DONE
+        self._journal.set_state(run_id, done if good else RunState.FAILED)
 
     def _machine(self, ctx: StepContext) -> bool:
         known = {row.step: row for row in self._journal.steps(ctx.run_id, ctx.machine.index)}

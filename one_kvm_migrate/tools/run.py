@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from shutil import which
 
 from one_kvm_migrate.deadline import Deadline
@@ -58,7 +59,7 @@ def run(
         raise EnvironmentMissing(f"the program {args[0]} is not installed", hint="Install it.")
     environment = dict(env) if env is not None else {**os.environ, "LC_ALL": "C"}
     process = subprocess.Popen(
-        args,
+        [*_leash(), *args],
         stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -138,6 +139,14 @@ def _feed(
         selector.unregister(process.stdin)
         process.stdin.close()
     return pending
+
+
+@cache
+def _leash() -> tuple[str, ...]:
+    """Words that make the kernel end the program when we are killed: no orphan goes on writing."""
+    if which("setpriv") is None:
+        return ()
+    return ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 def kill_group(process: "subprocess.Popen[bytes]") -> None:

@@ -37,8 +37,9 @@ def parse_bytes(data: bytes, *, where: str) -> etree._Element:
     try:
         root = etree.fromstring(data.lstrip(), parser)
     except (etree.XMLSyntaxError, ValueError) as exc:
+        reason = getattr(exc, "msg", None) or str(exc)
         raise SourceCorrupt(
-            f"{where} is not valid XML: {exc}", hint="Restore it from a backup or export again."
+            f"{where} is not valid XML: {reason}", hint="Restore it from a backup or export again."
         ) from exc
     if root.getroottree().docinfo.internalDTD is not None:
         raise SourceUnsafe(

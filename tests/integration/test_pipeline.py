@@ -118,7 +118,7 @@ def test_run_and_rollback_as_a_user(cloud: Cloud, vbox: Path) -> None:
 
 
 def test_plan_changes_nothing_and_shows_all(cloud: Cloud, vbox: Path) -> None:
-    done = cloud.run("plan", vbox, "-d", "default", "--network", "0", "--json")
+    done = cloud.run("plan", "--no-instantiate", vbox, "-d", "default", "--network", "0", "--json")
     assert done.returncode == 0, done.stderr
     data = json.loads(done.stdout)
     (machine,) = data["machines"]
@@ -126,7 +126,7 @@ def test_plan_changes_nothing_and_shows_all(cloud: Cloud, vbox: Path) -> None:
     assert disk["needed_bytes"] >= disk["estimate_bytes"] > 0
     assert data["totals"]["estimate_s"] > 0
     assert 'GRAPHICS = [ TYPE = "VNC"' in machine["template"]
-    text = cloud.run("plan", vbox, "-d", "default")
+    text = cloud.run("plan", "--no-instantiate", vbox, "-d", "default")
     assert "total:" in text.stdout and "left out: no --network" in text.stdout
 
 

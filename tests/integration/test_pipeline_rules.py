@@ -105,7 +105,7 @@ def test_an_image_in_error_is_rolled_back_too(cloud: Cloud, vbox: Path) -> None:
 
 def test_names_and_macs_are_judged_before_copying(cloud: Cloud, tmp_path: Path) -> None:
     odd = make_machine(tmp_path / "odd", "R&D 'lab'", mac=None)
-    plan = cloud.run("plan", odd, "-d", "default", "--json")
+    plan = cloud.run("plan", "--no-instantiate", odd, "-d", "default", "--json")
     (machine,) = json.loads(plan.stdout)["machines"]
     assert machine["name"] == "R-D -lab-" and "becomes R-D -lab-" in machine["warnings"][-1]
     run_id = run_id_of(cloud, odd)
@@ -115,12 +115,17 @@ def test_names_and_macs_are_judged_before_copying(cloud: Cloud, tmp_path: Path) 
     one = make_machine(tmp_path / "one", "one")
     two = make_machine(tmp_path / "two", "two")
     group = make_machine(tmp_path / "group", "group", mac="01:00:5e:00:00:01")
-    done = cloud.run("plan", one, two, group, "-d", "default", "--network", "lab")
+    done = cloud.run(
+        "plan", "--no-instantiate", one, two, group, "-d", "default", "--network", "lab"
+    )
     assert done.returncode == 33
     assert f"the MAC address {MAC} of two is used twice" in done.stderr
     assert "01:00:5e:00:00:01 is no address of a network adapter" in done.stderr
     assert (
-        cloud.run("plan", one, two, "-d", "default", "--network", "0", "--new-mac").returncode == 0
+        cloud.run(
+            "plan", "--no-instantiate", one, two, "-d", "default", "--network", "0", "--new-mac"
+        ).returncode
+        == 0
     )
 
 
@@ -146,12 +151,12 @@ def test_datastores_that_will_not_do(
 
 def test_every_format_of_a_plan_and_of_a_refused_run(cloud: Cloud, vbox: Path) -> None:
     for flag, first in (("-j", "{"), ("-y", "endpoint:"), ("-x", "<PLAN>"), ("--csv", "machine,")):
-        done = cloud.run("plan", vbox, "-d", "default", flag)
+        done = cloud.run("plan", "--no-instantiate", vbox, "-d", "default", flag)
         assert done.returncode == 0 and done.stdout.startswith(first), (flag, done.stderr)
     refused = cloud.run("run", "/nowhere.vbox", "-d", "default", "--json")
     assert refused.returncode == 10
     assert json.loads(refused.stdout)["failed_sources"][0]["exit_code"] == 10
-    listen = cloud.run("plan", vbox, "-d", "default", "--listen", "bogus")
+    listen = cloud.run("plan", "--no-instantiate", vbox, "-d", "default", "--listen", "bogus")
     assert listen.returncode == 2 and "not an IP address" in listen.stderr
 
 

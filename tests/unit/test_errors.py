@@ -37,8 +37,8 @@ def test_a_sentence_is_one_line_with_its_hint() -> None:
 
 
 def test_no_space_says_how_much_is_missing() -> None:
-    exc = NoSpace("/ds", needed_bytes=100, free_bytes=40)
-    assert "60 bytes" in exc.sentence()
+    exc = NoSpace("/ds", needed_bytes=3 << 30, free_bytes=1 << 30)
+    assert "3.0 GiB needed, 1.0 GiB free" in exc.sentence() and "Free 2.0 GiB" in exc.sentence()
     assert exc.retryable
 
 

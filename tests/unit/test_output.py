@@ -24,7 +24,7 @@ def test_machine_formats_carry_the_data() -> None:
 
 def test_csv() -> None:
     rows = list(csv.reader(io.StringIO(render_csv([{"a": 'x,"y"', "b": None}], ["a", "b"]))))
-    assert rows == [["a", "b"], ['x,"y"', "-"]]
+    assert rows == [["a", "b"], ['x,"y"', ""]]
 
 
 def test_a_name_cannot_write_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
