@@ -1,6 +1,8 @@
 """Starting programs: deadlines, process groups, statuses, output."""
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -75,3 +77,19 @@ def test_wait_until_looks_once_more_at_the_end() -> None:
 def test_wait_until_gives_up_with_words() -> None:
     with pytest.raises(DeadlineExceeded, match="in vain for the moon"):
         wait_until(lambda: None, Deadline(0), what="the moon", sleep=lambda _s: None)
+
+
+def test_a_killed_caller_leaves_no_orphan(tmp_path: Path) -> None:
+    pids = tmp_path / "pid"
+    code = (
+        "from one_kvm_migrate.deadline import Deadline\n"
+        "from one_kvm_migrate.tools.run import run\n"
+        f"run(['sh', '-c', 'echo $$ > {pids}; exec sleep 60'], deadline=Deadline(60))\n"
+    )
+    caller = subprocess.Popen([sys.executable, "-c", code])
+    wait_until(lambda: pids.exists() and pids.read_text().strip(), Deadline(20), what="the child")
+    child = int(pids.read_text())
+    assert alive(child)
+    caller.kill()
+    caller.wait(10)
+    wait_until(lambda: not alive(child), Deadline(10), what="the child to end with its caller")
