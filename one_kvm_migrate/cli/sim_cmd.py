@@ -3,7 +3,10 @@
 import argparse
 import json
 import os
+import re
+import shlex
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,23 +17,41 @@ from typing import TYPE_CHECKING
 from one_kvm_migrate.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
-    from one_kvm_migrate.sim.service import SimConfig
+    from one_kvm_migrate.sim.service import NetworkConfig, Sim, SimConfig
 
 DEFAULT_PORT = 2633
 DEFAULT_PASSWORD = "opennebula"
 ONED_EMULATOR = "/usr/bin/qemu-kvm-one"
 REMOTES = Path(__file__).resolve().parents[2] / "remotes"
+DRIVER = Path("vmm", "kvm_py", "deploy")
+# What the kernel takes as the name of an interface.
+BRIDGE = re.compile(r"(?!\.{1,2}$)[^\s/:=]{1,15}")
+SHOWN = (("datastores", "datastore"), ("hosts", "host"), ("networks", "vnet"))
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``sim``."""
     add = parser.add_argument
     add("--dir", type=Path, required=True, help="directory for state, images and machines")
-    add("--port", type=int, default=DEFAULT_PORT, help="XML-RPC port on 127.0.0.1; 0: a free one")
+    port_help = f"XML-RPC port on 127.0.0.1; 0: a free one (default {DEFAULT_PORT})"
+    add("--port", type=int, default=DEFAULT_PORT, help=port_help)
     add("--password", help=f"password of oneadmin; at first start (default {DEFAULT_PASSWORD})")
     add("--libvirt-uri", help="libvirt of the host; without it, machines cannot be started")
     add("--host", default="localhost", help="name of the host (default localhost)")
-    add("--domain-type", choices=("kvm", "qemu", "auto"), default="auto")
+    add(
+        "--network",
+        action="append",
+        default=[],
+        metavar="NAME=BRIDGE",
+        help="have a network NAME with 200 addresses on this bridge of the host (repeatable)",
+    )
+    add(
+        "--domain-type",
+        choices=("kvm", "qemu", "auto"),
+        default="auto",
+        help="what machines become: kvm, qemu (emulated, slow), or auto: kvm where it works, "
+        "else qemu (default auto)",
+    )
     add("--emulator", metavar="PATH", help="qemu binary (qemu-kvm-one, else qemu-system-x86_64)")
     add("--remotes", type=Path, help="driver scripts (default: those of this project)")
     add("--ready-file", type=Path, help="written as JSON {endpoint, pid} once calls are answered")
@@ -50,18 +71,29 @@ def run(args: argparse.Namespace) -> int:
             ready = json.dumps({"endpoint": sim.endpoint, "pid": os.getpid()})
             _write_private(args.ready_file, ready + "\n")
         print(sim.endpoint, flush=True)
+        print("\n".join(_greeting(sim)), file=sys.stderr, flush=True)
         stop.wait()
     if args.ready_file is not None:
         args.ready_file.unlink(missing_ok=True)
     return 0
 
 
+def _greeting(sim: "Sim") -> list[str]:
+    """What to type to be its administrator, and what is there."""
+    from one_kvm_migrate.cli.output import printable
+
+    auth = shlex.quote(str(sim.dir / "one_auth"))
+    lines = [f"export ONE_XMLRPC={sim.endpoint} ONE_AUTH={auth}"]
+    for label, kind in SHOWN:
+        names = [printable(item.name) for item in reversed(sim.store.all(kind))]
+        lines.append(f"{label}: {', '.join(names) or 'none'}")
+    return lines
+
+
 def _settings(args: argparse.Namespace) -> "SimConfig":
     from one_kvm_migrate.sim.service import HostConfig, SimConfig
 
-    remotes = args.remotes or (REMOTES if REMOTES.is_dir() else None)
-    if remotes is not None and not remotes.is_dir():
-        raise ConfigError(f"{remotes} is not a directory", hint="Give another --remotes.")
+    remotes = _remotes(args)
     return SimConfig(
         dir=args.dir,
         port=args.port,
@@ -71,7 +103,38 @@ def _settings(args: argparse.Namespace) -> "SimConfig":
         emulator=args.emulator or _emulator(),
         remotes_source=remotes,
         hosts=(HostConfig(name=args.host),) if args.libvirt_uri else (),
+        networks=_networks(args.network),
     )
+
+
+def _remotes(args: argparse.Namespace) -> Path | None:
+    """The tree to copy; an installed package comes without one. Raises ConfigError."""
+    tree: Path | None = args.remotes or (REMOTES if REMOTES.is_dir() else None)
+    if tree is not None and not tree.is_dir():
+        raise ConfigError(f"{tree} is not a directory", hint="Give another --remotes.")
+    places = (tree, args.dir / "var" / "remotes")
+    if args.libvirt_uri and not any(place and (place / DRIVER).is_file() for place in places):
+        raise ConfigError(
+            f"machines cannot be started through {args.libvirt_uri}: "
+            f"the driver scripts are not here{f', in {tree}' if tree else ''}",
+            hint="Give --remotes CHECKOUT/remotes.",
+        )
+    return tree
+
+
+def _networks(given: list[str]) -> "tuple[NetworkConfig, ...]":
+    from one_kvm_migrate.sim.service import NetworkConfig
+
+    networks = []
+    for text in given:
+        name, _, bridge = text.rpartition("=")
+        if not (name and name.isprintable()) or not BRIDGE.fullmatch(bridge):
+            raise UsageError(
+                f"--network {text} is not NAME=BRIDGE",
+                hint="Give a name and a bridge of at most 15 characters, as in lab=br0.",
+            )
+        networks.append(NetworkConfig(name=name, bridge=bridge))
+    return tuple(networks)
 
 
 def _password(directory: Path, given: str | None) -> str:

@@ -5,9 +5,11 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from one_kvm_migrate.errors import ConfigError
 from one_kvm_migrate.sim import quotas
-from one_kvm_migrate.sim.call import ONEADMIN
+from one_kvm_migrate.sim.call import ONEADMIN, Call
 from one_kvm_migrate.sim.config import new_key
+from one_kvm_migrate.sim.errors import OnedError
 from one_kvm_migrate.sim.objects import (
     acls,
     clusters,
@@ -23,7 +25,7 @@ from one_kvm_migrate.sim.store import Obj
 from one_kvm_migrate.sim.template import Template, Value
 
 if TYPE_CHECKING:
-    from one_kvm_migrate.sim.service import Sim
+    from one_kvm_migrate.sim.service import NetworkConfig, Sim
 
 _USERS_VIEW: Value = {
     "DEFAULT_VIEW": "cloud",
@@ -49,7 +51,10 @@ def one_key(directory: Path) -> str:
 
 
 def fill(sim: "Sim") -> None:
-    """Make what a fresh OpenNebula has; a state that is not empty stays as it is."""
+    """Make what a fresh OpenNebula has; a state that is not empty stays as it is.
+
+    Hosts and networks of the settings are added where there is none of that name.
+    """
     with sim.store.transaction():
         if sim.store.find("user", ONEADMIN) is None:
             oneadmin = _people(sim)
@@ -57,6 +62,32 @@ def fill(sim: "Sim") -> None:
         for host in sim.config.hosts:
             if sim.store.named("host", host.name) is None:
                 hosts.create(sim, host.name, sim.config.vm_mad, sim.config.vm_mad)
+        for network in sim.config.networks:
+            _network(sim, network)
+
+
+def _network(sim: "Sim", wanted: "NetworkConfig") -> None:
+    known = sim.store.named("vnet", wanted.name, ONEADMIN)
+    if known is not None:
+        if known.text("BRIDGE") != wanted.bridge:
+            raise ConfigError(
+                f"the network {wanted.name} is on bridge {known.text('BRIDGE')} already, "
+                f"not on {wanted.bridge}",
+                hint="Choose another name, or delete that network first.",
+            )
+        return
+    call = Call(sim, sim.store.get("user", ONEADMIN), "one.vn.allocate")
+    number = max((network.oid for network in sim.store.all("vnet")), default=-1) + 1
+    addresses: Value = {"TYPE": "IP4", "IP": f"10.9.{number % 256}.10", "SIZE": "200"}
+    template = Template(
+        [("NAME", wanted.name), ("VN_MAD", "dummy"), ("BRIDGE", wanted.bridge), ("AR", addresses)]
+    )
+    try:
+        vnets.create(call, template)
+    except OnedError as exc:
+        raise ConfigError(
+            f"cannot make the network {wanted.name}: {exc}", hint="Give it another name."
+        ) from exc
 
 
 def _people(sim: "Sim") -> Obj:

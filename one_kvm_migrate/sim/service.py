@@ -36,6 +36,14 @@ class HostConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkConfig:
+    """A network on a bridge of the hosts that a simulator gets unless it has one of that name."""
+
+    name: str
+    bridge: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SimConfig:
     """How to run a simulator.
 
@@ -55,6 +63,7 @@ class SimConfig:
     vm_mad: str = "kvm"
     remotes_source: Path | None = None
     hosts: tuple[HostConfig, ...] = ()
+    networks: tuple[NetworkConfig, ...] = ()
     scheduler: bool = True
     monitor_interval_s: float = 5.0
     vnc_base_port: int = 5900
@@ -95,14 +104,15 @@ class Sim:
         return f"http://127.0.0.1:{self.server.port}/RPC2"
 
     def start(self) -> None:
-        """Open the state and answer calls. Raises ConfigError when the port is taken."""
+        """Open the state and answer calls.
+
+        Raises ConfigError when the port is taken; then a directory that was not there is not
+        made either.
+        """
         from one_kvm_migrate.sim import bootstrap
 
         with ExitStack() as stack:
-            self._make_dirs()
-            stack.callback(os.close, self._lock())
-            self.server = self._listen()
-            stack.callback(self.server.stop)
+            self.server = self._take_place(stack)
             self.store = Store(self.dir / "oned.sqlite")
             stack.callback(self.store.close)
             self.oned = config.OnedConfig(self.var, bootstrap.one_key(self.dir))
@@ -118,6 +128,18 @@ class Sim:
             bootstrap.resume(self)
             self._stack = stack.pop_all()
         log.info("endpoint=%s dir=%s started", self.endpoint, self.dir)
+
+    def _take_place(self, stack: ExitStack) -> rpc.Server:
+        """Get the port and the directory: whatever is there already is asked first."""
+        known = self.dir.is_dir()
+        if known:
+            stack.callback(os.close, self._lock())
+        server = self._listen()
+        stack.callback(server.stop)
+        self._make_dirs()
+        if not known:
+            stack.callback(os.close, self._lock())
+        return server
 
     def _start_workers(self, stack: ExitStack) -> None:
         from one_kvm_migrate.sim.objects import PERIODIC
@@ -162,7 +184,10 @@ class Sim:
 
     def _lock(self) -> int:
         """Keep others off the directory; the descriptor that holds the lock."""
-        descriptor = os.open(self.dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            descriptor = os.open(self.dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as exc:
+            raise self._unusable(exc) from exc
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
@@ -184,10 +209,13 @@ class Sim:
                 _refresh(self.config.remotes_source, self.remotes)
             (self.remotes / "hooks").mkdir(parents=True, exist_ok=True)
         except OSError as exc:
-            raise ConfigError(
-                f"cannot use {self.dir} for the simulator: {exc.strerror}",
-                hint="Choose another directory with --dir.",
-            ) from exc
+            raise self._unusable(exc) from exc
+
+    def _unusable(self, exc: OSError) -> ConfigError:
+        return ConfigError(
+            f"cannot use {self.dir} for the simulator: {exc.strerror}",
+            hint="Choose another directory with --dir.",
+        )
 
     def __enter__(self) -> Self:
         self.start()

@@ -27,7 +27,11 @@ _DERIVED = ("AR_ID", "LEASES", "USED_LEASES", "MAC_END", "IP_END")
 
 def allocate(call: Call, text: str, cluster_id: int = -1) -> int:
     """one.vn.allocate: LOCK_CREATE at first, READY once the driver has made it."""
-    template = common.parse(text)
+    return create(call, common.parse(text), cluster_id)
+
+
+def create(call: Call, template: Template, cluster_id: int = -1) -> int:
+    """Write the network that *template* describes and queue its making; returns its number."""
     auth.require_create(call, "vnet")
     name = "".join(str(value) for value in template.remove("NAME")[:1])
     common.require_new_name(call, "vnet", name, call.uid)
@@ -99,7 +103,7 @@ def schedule(sim: "Sim", oid: int) -> None:
 def _created(sim: "Sim", oid: int) -> None:
     with sim.store.transaction():
         network = sim.store.find("vnet", oid)
-        if network is None:
+        if network is None or network.number("STATE") != LOCK_CREATE:
             return
         template = network.template()
         for vector in template.vectors("AR"):

@@ -1,11 +1,7 @@
 """The simulator asked by real clients: pyone, many at once, restarts, pools, the command."""
 
-import json
 import os
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import xmlrpc.client
 from pathlib import Path
@@ -14,7 +10,6 @@ from typing import Any
 import pyone
 import pytest
 
-from one_kvm_migrate.deadline import Deadline, wait_until
 from one_kvm_migrate.errors import ConfigError
 from one_kvm_migrate.sim.service import Sim, SimConfig
 from tests.integration.simulator.asker import (
@@ -23,8 +18,6 @@ from tests.integration.simulator.asker import (
     Asker,
     state,
 )
-
-PROGRAM = str(Path(sys.executable).with_name("one-kvm-migrate"))
 
 
 class TestPyone:
@@ -225,48 +218,3 @@ def test_one_simulator_per_directory_and_port(
     port = int(sim.endpoint.split(":")[2][:-5])
     with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1 port {port}"):
         Sim(SimConfig(dir=tmp_path / "other", port=port)).start()
-
-
-class TestCommand:
-    def start(self, *options: str | Path) -> "subprocess.Popen[str]":
-        argv = [PROGRAM, "sim", *map(str, options)]
-        return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-    def test_it_serves_until_told_to_stop(self, tmp_path: Path) -> None:
-        ready = tmp_path / "ready.json"
-        process = self.start("--dir", tmp_path / "s", "--port", "0", "--ready-file", ready)
-        try:
-            wait_until(lambda: ready.exists() or None, Deadline(TIMEOUT_S), what="the simulator")
-            told = json.loads(ready.read_text())
-            auth = tmp_path / "s" / "one_auth"
-            assert (told["pid"], auth.stat().st_mode & 0o777) == (process.pid, 0o600)
-            one = pyone.OneServer(told["endpoint"], session=auth.read_text().strip())
-            assert one.system.version() == "7.5.80"
-        finally:
-            process.send_signal(signal.SIGTERM)
-            out, err = process.communicate(timeout=TIMEOUT_S)
-        assert (process.returncode, out.strip(), err) == (0, told["endpoint"], "")
-        assert not ready.exists()
-
-    def test_a_taken_port_is_one_sentence(self, sim: Sim, tmp_path: Path) -> None:
-        port = sim.endpoint.split(":")[2][:-5]
-        process = self.start("--dir", tmp_path / "t", "--port", port)
-        out, err = process.communicate(timeout=TIMEOUT_S)
-        assert (process.returncode, out) == (3, "")
-        assert err.count("\n") == 1 and f"port {port}" in err
-
-    @pytest.mark.parametrize(
-        ("options", "status"), [(("--port", "70000"), 2), (("--remotes", "/none"), 3)]
-    )
-    def test_wrong_options(self, tmp_path: Path, options: tuple[str, ...], status: int) -> None:
-        process = self.start("--dir", tmp_path / "t", *options)
-        _, err = process.communicate(timeout=TIMEOUT_S)
-        assert (process.returncode, err.count("\n")) == (status, 1)
-
-    def test_another_password_is_refused(self, tmp_path: Path) -> None:
-        (tmp_path / "one_auth").write_text("oneadmin:first\n")
-        process = self.start("--dir", tmp_path, "--password", "second", "--port", "0")
-        _, err = process.communicate(timeout=TIMEOUT_S)
-        assert process.returncode == 3
-        assert "another password" in err
-        assert "second" not in err
