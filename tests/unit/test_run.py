@@ -87,7 +87,9 @@ def test_a_killed_caller_leaves_no_orphan(tmp_path: Path) -> None:
         f"run(['sh', '-c', 'echo $$ > {pids}; exec sleep 60'], deadline=Deadline(60))\n"
     )
     caller = subprocess.Popen([sys.executable, "-c", code])
-    wait_until(lambda: pids.exists() and pids.read_text().strip(), Deadline(20), what="the child")
+    wait_until(
+        lambda: pids.exists() and bool(pids.read_text().strip()), Deadline(20), what="the child"
+    )
     child = int(pids.read_text())
     assert alive(child)
     caller.kill()
