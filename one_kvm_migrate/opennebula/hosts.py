@@ -4,8 +4,10 @@ from one_kvm_migrate.errors import StateUnexpected
 from one_kvm_migrate.opennebula.client import Client
 from one_kvm_migrate.opennebula.xmlread import number, pick, text
 
-# MONITORING_MONITORED and MONITORED: the scheduler uses no others.
-USABLE = (1, 2)
+# MONITORING_MONITORED and MONITORED, which the scheduler uses; INIT and MONITORING_INIT are on
+# their way there, and nothing is known yet about their hypervisor.
+MONITORED = (1, 2)
+STARTING = (0, 6)
 
 
 def find_host(client: Client, wanted: str) -> int:
@@ -14,14 +16,15 @@ def find_host(client: Client, wanted: str) -> int:
 
 
 def require_host(client: Client, wanted: str | None) -> None:
-    """Return if the host *wanted*, or any if None, can start a KVM guest now.
+    """Return if the host *wanted*, or any if None, can start a KVM guest now or soon.
 
     Raises Rejected (no such host), StateUnexpected (none is monitored and enabled).
     """
     pool = client.document("one.hostpool.info")
     hosts = pool.findall("HOST") if wanted is None else [pick(pool, "HOST", wanted, "host")]
     for host in hosts:
-        if number(host, "STATE") in USABLE and text(host, "TEMPLATE/HYPERVISOR") == "kvm":
+        state, hypervisor = number(host, "STATE"), text(host, "TEMPLATE/HYPERVISOR")
+        if (state in MONITORED and hypervisor == "kvm") or state in STARTING:
             return
     which = "no host" if wanted is None else f"host {wanted} is not one that"
     raise StateUnexpected(
