@@ -1,4 +1,4 @@
-"""``bin/demo``: a real VirtualBox machine becomes a running OpenNebula KVM guest.
+"""``bin/demo``: a real VirtualBox machine becomes a running guest under OpenNebula and libvirt.
 
 Builds the machine, starts an OpenNebula and a libvirtd of its own, migrates with the commands
 a user would type, resizes the running guest, and checks everything from inside it.
@@ -23,7 +23,7 @@ from typing import Any
 from one_kvm_migrate.deadline import Deadline, wait_until
 from one_kvm_migrate.errors import Cancelled, ContentMismatch, OkmError, RunLocked, VerifyError
 from one_kvm_migrate.lab import cloud
-from one_kvm_migrate.lab.demo_report import migration_lines, show_report
+from one_kvm_migrate.lab.demo_report import RESULT, domain_words, migration_lines, show_report
 from one_kvm_migrate.lab.guest import GuestDisk, build_guest
 from one_kvm_migrate.lab.inside import Inside, Shape
 from one_kvm_migrate.lab.libvirtd import PrivateLibvirtd
@@ -97,6 +97,7 @@ class Demo:
             vm_id = moved["vm_id"]
             with self.stage("check_inside", "The data, read back inside the running guest"):
                 inside = stack.enter_context(Inside.open(uri, f"one-{vm_id}"))
+                self.result["domain_type"] = domain_words(inside.domain_type)
                 self._check_data(inside, disk)
             with self.stage("resize", "A live resize through OpenNebula"):
                 self._resize(inside, admin, vm_id)
@@ -188,7 +189,9 @@ class Demo:
     def _resize(self, inside: Inside, admin: cloud.Administrator, vm_id: int) -> None:
         deadline = Deadline(RESIZE_TIMEOUT_S)
         before = inside.settled_shape(MEMORY_MIB, deadline=deadline)
-        print(f"before: {before}\n$ onevm resize {vm_id} --vcpu {GROWN_VCPUS} --memory 768")
+        sent = f"--cpu {GROWN_VCPUS} --vcpu {GROWN_VCPUS} --memory {GROWN_MEMORY_MIB} --enforce"
+        print(f"before: {before}")
+        print(f'one.vm.resize over XML-RPC (what "onevm resize {vm_id} {sent}" sends)')
         admin.resize(vm_id, vcpus=GROWN_VCPUS, memory_mib=GROWN_MEMORY_MIB, deadline=deadline)
         gain_mib = GROWN_MEMORY_MIB - MEMORY_MIB - MEMORY_SLACK_MIB
 
@@ -227,8 +230,8 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("bin/demo: stopped by Ctrl-C; everything it started is stopped.", file=sys.stderr)
         return Cancelled.exit_code
-    (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
-    show_report(result, folder / "result.json")
+    (folder / RESULT).write_text(json.dumps(result, indent=2) + "\n")
+    show_report(result, folder)
     return 0
 
 

@@ -1,5 +1,7 @@
 """The demo's numbers as a table for people."""
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 from one_kvm_migrate.units import human_bytes
+
+RESULT = "result.json"
+DOMAIN_WORDS = {"qemu": "qemu (emulated)", "kvm": "kvm"}
+
+
+def domain_words(domain_type: str) -> str:
+    """libvirt's domain type so that nobody takes an emulated guest for an accelerated one."""
+    return DOMAIN_WORDS.get(domain_type, domain_type)
 
 
 def report_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
@@ -22,7 +32,8 @@ def report_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("ratio", f"{result['ratio']:g} : 1"),
         ("image path", result["image_path"]),
         ("ids", ", ".join(f"{name} {number}" for name, number in ids.items())),
-        ("VM state", result["vm_state"]),
+        ("domain type", result["domain_type"]),
+        ("VM state", f"{result['vm_state']} until the end of the demo"),
         ("VNC", f"{result['vnc']['host']}:{result['vnc']['port']}"),
         ("proof", f"{result['proof']['verdict']}: {', '.join(result['proof']['evidence'])}"),
         ("screenshot", result["screenshot"]),
@@ -51,18 +62,40 @@ def migration_lines(moved: dict[str, Any]) -> list[str]:
         f"template {moved['template_id']}, VM {moved['vm_id']}: {moved['vm_state']}, "
         f"console {vnc['host']}:{vnc['port']}",
         f"{proof['verdict']} after {proof['seconds']:g} s: {', '.join(proof['evidence'])}",
-        *(f"serial line: {line}" for line in proof["serial"].get("tail", [])),
+        *_serial_lines(proof["serial"]),
     ]
 
 
-def show_report(result: dict[str, Any], path: Path) -> None:
-    """Print the table and where the numbers are."""
+def _serial_lines(serial: dict[str, Any]) -> list[str]:
+    """The last lines that the guest wrote, or why there are none."""
+    if "tail" in serial:
+        return [f"serial line: {line}" for line in serial["tail"]]
+    reason = f" ({serial['reason']})" if "reason" in serial else ""
+    return [f"serial line: nothing was read, it is {serial['state']}{reason}"]
+
+
+def closing_lines(result: dict[str, Any], folder: Path) -> list[str]:
+    """How it ended, how to look again at what is left in *folder*, and how to remove that."""
+    program = shlex.quote(str(Path(sys.executable).with_name("one-kvm-migrate")))
+    where = shlex.quote(str(folder))
+    return [
+        f"The VM was {result['vm_state']}, domain type {result['domain_type']}; everything that "
+        "the demo started is stopped now.",
+        f"All numbers: {where}/{RESULT}",
+        f"Look again:  {program} sim --dir {where}/one   (image and template are still there)",
+        f"Remove it:   rm -rf {where}",
+    ]
+
+
+def show_report(result: dict[str, Any], folder: Path) -> None:
+    """Print the table and what is left."""
     table = Table(box=box.SIMPLE, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for label, value in report_rows(result):
         table.add_row(label, value)
     console = Console(width=100, highlight=False)
-    console.print("\nThe VirtualBox machine runs on KVM under OpenNebula.")
+    console.print("\nThe VirtualBox machine became a libvirt guest under OpenNebula, and ran.")
     console.print(table, markup=False)
-    console.print(f"All numbers: {path}", soft_wrap=True)
+    for line in closing_lines(result, folder):
+        console.print(line, markup=False, soft_wrap=True)

@@ -32,8 +32,9 @@ class Shape:
 class Inside:
     """Questions to the guest. Each raises VerifyError when it does not answer."""
 
-    def __init__(self, agent: GuestAgent) -> None:
+    def __init__(self, agent: GuestAgent, domain_type: str) -> None:
         self._agent = agent
+        self.domain_type = domain_type
 
     @classmethod
     @contextmanager
@@ -43,7 +44,7 @@ class Inside:
         with open_link(uri, domain, deadline=deadline) as link:
             agent = GuestAgent(link)
             wait_until(agent.alive, deadline, what="the guest agent")
-            yield cls(agent)
+            yield cls(agent, link.domain_type())
 
     def sha256(self, path: str) -> str:
         """Digest of a file, worked out by the guest."""

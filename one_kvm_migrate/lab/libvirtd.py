@@ -36,6 +36,9 @@ SYSTEM_DIRECTORIES = {
     "log": "/var/log/libvirt",
     "cache": "/var/cache/libvirt",
 }
+# libvirt locks the terminals of serial consoles here. Minimal containers have only the symbolic
+# link /var/lock, without the /run/lock that it points to.
+LOCK_DIRECTORY = Path("/var/lock")
 
 LIBVIRTD_CONF = """\
 auth_unix_ro = "none"
@@ -113,6 +116,7 @@ class PrivateLibvirtd:
             raise UsageError(f"{self.socket} is too long for a socket", hint="Use a shorter path.")
         self.stop()
         self._write_configuration()
+        ensure_lock_directory(LOCK_DIRECTORY)
         argv = [unshare, "--mount", "--propagation", "slave", "--", "sh", "-euc", ENTER_NAMESPACE]
         argv += ["sh", str(self.root), daemon, "--config", "/etc/libvirt/libvirtd.conf"]
         argv += ["--pid-file", "/run/libvirt/libvirtd.pid"]
@@ -192,6 +196,14 @@ class PrivateLibvirtd:
                 continue
             if name == "libvirtd":
                 yield pid
+
+
+def ensure_lock_directory(path: Path) -> None:
+    """Make *path*, or what it points to, as Debian makes it at boot; one that is there stays."""
+    target = path.resolve()
+    if not target.is_dir():
+        target.mkdir(parents=True, exist_ok=True)
+        target.chmod(0o1777)
 
 
 def _require(program: str) -> str:

@@ -41,6 +41,11 @@ class DomainLink:
             raise translated(exc, "ask for the state of the machine") from exc
         return bool(state in (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED))
 
+    def domain_type(self) -> str:
+        """``kvm``, or ``qemu`` when every instruction is emulated."""
+        root = parse_bytes(self._xml().encode(), where="the domain description")
+        return root.get("type", "")
+
     def agent_channel(self) -> str | None:
         """State of the guest agent's channel: ``connected``, ``disconnected``; None without one."""
         root = parse_bytes(self._xml().encode(), where="the domain description")

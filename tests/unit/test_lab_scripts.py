@@ -39,6 +39,23 @@ def test_syntax_and_mode(script: str) -> None:
     assert run("bash", "-n", str(path)).returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("bin/demo", ("--dir DIR", "Debian 12", "Takes:", "Leaves:", "emulated")),
+        ("bin/test", ("goes to pytest", "Debian 12")),
+    ],
+)
+@pytest.mark.parametrize("argv", [("--help",), ("-h",), ("-x", "--help")], ids=" ".join)
+def test_help_does_nothing_else(
+    script: str, words: tuple[str, ...], argv: tuple[str, ...], tmp_path: Path
+) -> None:
+    # This PATH has none of the programs that set-up and the work itself begin with.
+    shown = run(str(ROOT / script), *argv, path=tools(tmp_path / "bin", "cat"))
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert all(word in shown.stdout for word in words)
+
+
 def test_setup_has_nothing_to_do_the_second_time() -> None:
     assert run(str(ROOT / "bin/setup")).returncode == 0
     started = time.monotonic()
