@@ -14,7 +14,7 @@ from typing import Any
 from one_kvm_migrate.deadline import Deadline, wait_until
 from one_kvm_migrate.errors import DeadlineExceeded, GuestPanic, VerifyError
 from one_kvm_migrate.proof.agent import GuestAgent
-from one_kvm_migrate.proof.link import DomainLink, open_link
+from one_kvm_migrate.proof.link import PAUSED, RUNNING, DomainLink, open_link
 from one_kvm_migrate.proof.serial import SerialConsole, SerialSigns, read_signs
 from one_kvm_migrate.proof.vnc import VncEndpoint, VncFacts, take_screenshot
 
@@ -29,11 +29,20 @@ TAIL_LINES = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProofTarget:
-    """Which machine: ``domain`` is its name or UUID at ``libvirt_uri`` (None: not reachable)."""
+    """Which machine: ``domain`` is its name or UUID at ``libvirt_uri`` (None: not reachable).
+
+    ``label`` is what people call it; the domain, if left empty.
+    """
 
     domain: str
     vnc: VncEndpoint
     libvirt_uri: str | None = None
+    label: str = ""
+
+    @property
+    def called(self) -> str:
+        """What sentences about it begin with."""
+        return self.label or f"the machine {self.domain}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +145,7 @@ def _wait_for_life(link: DomainLink, life: _Life, target: ProofTarget, deadline:
 
         try:
             wait_until(
-                lambda: _unless_stopped(link, target, looked),
+                lambda: _while_running(link, target, looked),
                 deadline,
                 what="a sign of life",
                 interval_s=LOOK_EVERY_S,
@@ -144,26 +153,39 @@ def _wait_for_life(link: DomainLink, life: _Life, target: ProofTarget, deadline:
         except DeadlineExceeded as exc:
             if not life.weak:
                 raise VerifyError(
-                    f"the machine {target.domain} runs but shows no sign of life within "
+                    f"{target.called} runs but shows no sign of life within "
                     f"{deadline.timeout_s:g} s: agent {life.agent['state']}, "
                     f"serial line {life.serial['state']}",
                     hint="Look at its console; install the guest agent for a surer answer.",
                 ) from exc
 
 
-def _unless_stopped(link: DomainLink, target: ProofTarget, look: Callable[[], bool]) -> bool:
+def _while_running(link: DomainLink, target: ProofTarget, look: Callable[[], bool]) -> bool:
     """*look* at the machine; if it ended before or meanwhile, that is what to say."""
-    stopped = VerifyError(f"the machine {target.domain} stopped while it was booting")
-    if not link.running():
-        raise stopped
+    state = link.state()
+    if state != RUNNING:
+        raise _not_running(target, state)
     try:
         return look()
     except GuestPanic:
         raise
     except VerifyError as exc:
-        if link.running():
+        state = link.state()
+        if state == RUNNING:
             raise
-        raise stopped from exc
+        raise _not_running(target, state) from exc
+
+
+def _not_running(target: ProofTarget, state: str) -> VerifyError:
+    if state == PAUSED:
+        return VerifyError(
+            f"{target.called} is paused instead of booting",
+            hint="A full or failing disk of the host pauses guests; mend that and resume it.",
+        )
+    return VerifyError(
+        f"{target.called} {state} while it was booting",
+        hint="Look into libvirt's log of it on the host.",
+    )
 
 
 def _enough(life: _Life, grace: Deadline) -> bool:
@@ -189,7 +211,7 @@ def _listen(console: SerialConsole, life: _Life, target: ProofTarget) -> None:
     signs = read_signs(text)
     if signs.fatal is not None:
         raise GuestPanic(
-            f"the guest {target.domain} cannot boot: {signs.fatal}",
+            f"{target.called} cannot boot: {signs.fatal}",
             hint="Compare its disk bus and drivers with what it had under VirtualBox.",
         )
     if not text.strip():

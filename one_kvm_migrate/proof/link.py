@@ -16,6 +16,7 @@ from one_kvm_migrate.errors import DeadlineExceeded, EnvironmentMissing, VerifyE
 from one_kvm_migrate.tools.xmlsafe import parse_bytes
 
 KEEPALIVE_S, KEEPALIVE_MISSES = 5, 3
+RUNNING, PAUSED, CRASHED, STOPPED = "running", "paused", "crashed", "stopped"
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
 
 _loop_lock = threading.Lock()
@@ -29,17 +30,17 @@ class DomainLink:
         self.connection = connection
         self.domain = domain
 
-    def running(self) -> bool:
-        """True while the domain runs; False once it is stopped, crashed or gone."""
+    def state(self) -> str:
+        """One of RUNNING, PAUSED, CRASHED and STOPPED; a domain that is gone is STOPPED too."""
         import libvirt
 
         try:
-            state, _ = self.domain.state()
+            number, _ = self.domain.state()
         except libvirt.libvirtError as exc:
             if exc.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-                return False
+                return STOPPED
             raise translated(exc, "ask for the state of the machine") from exc
-        return bool(state in (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED))
+        return state_word(number)
 
     def domain_type(self) -> str:
         """``kvm``, or ``qemu`` when every instruction is emulated."""
@@ -86,6 +87,19 @@ def open_link(uri: str, name_or_uuid: str, *, deadline: Deadline) -> Iterator[Do
         yield DomainLink(connection, _find(connection, name_or_uuid))
     finally:
         connection.close()
+
+
+def state_word(number: int) -> str:
+    """libvirt's state *number* in the four words that matter to a proof."""
+    import libvirt
+
+    return {
+        libvirt.VIR_DOMAIN_RUNNING: RUNNING,
+        libvirt.VIR_DOMAIN_BLOCKED: RUNNING,
+        libvirt.VIR_DOMAIN_PAUSED: PAUSED,
+        libvirt.VIR_DOMAIN_PMSUSPENDED: PAUSED,
+        libvirt.VIR_DOMAIN_CRASHED: CRASHED,
+    }.get(number, STOPPED)
 
 
 def translated(exc: Exception, what: str) -> VerifyError:

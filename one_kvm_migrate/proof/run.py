@@ -29,22 +29,28 @@ def prove_vm(
     drawn screen may be the firmware saying that it finds no disk.
     """
     if not running.vnc_port:
-        raise VncFailed(
-            f"VM {running.vm_id} has no VNC console", hint="Its template needs GRAPHICS."
-        )
+        raise VncFailed(f"{label(running)} has no VNC console", hint="Its template needs GRAPHICS.")
     with _console(running) as endpoint:
         target = ProofTarget(
-            domain=running.deploy_id, vnc=endpoint, libvirt_uri=_libvirt(running, libvirt_uri)
+            domain=running.deploy_id,
+            vnc=endpoint,
+            libvirt_uri=_libvirt(running, libvirt_uri),
+            label=label(running),
         )
         proof = prove(target, deadline=deadline, workdir=work_dir)
     if proof.verdict != PROVEN:
         reason = proof.agent.get("reason", "no libvirt")
         raise VerifyError(
-            f"VM {running.vm_id} draws a screen ({proof.vnc['screenshot']}), but nothing could "
+            f"{label(running)} draws a screen ({proof.vnc['screenshot']}), but nothing could "
             f"ask for a sign of life: {reason}",
             hint="Give the host's libvirt: resume with --libvirt-uri URI.",
         )
     return proof.as_dict()
+
+
+def label(running: Running) -> str:
+    """The VM as OpenNebula numbers it and as libvirt names it, for sentences."""
+    return f"VM {running.vm_id} (one-{running.vm_id})"
 
 
 def _libvirt(running: Running, uri: str | None) -> str:
@@ -67,7 +73,7 @@ def _console(running: Running) -> Iterator[VncEndpoint]:
             yield VncEndpoint(host=LOOPBACK, port=local, password=running.vnc_password)
     except ToolFailed as exc:
         raise VncFailed(
-            f"the console of VM {running.vm_id} listens on {running.host} only for itself, "
+            f"the console of {label(running)} listens on {running.host} only for itself, "
             f"and ssh cannot get there: {exc.stderr_tail.strip()}",
             hint="Let this user log in there by key, or run with --listen ADDRESS.",
         ) from exc
