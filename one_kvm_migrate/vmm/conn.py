@@ -25,7 +25,7 @@ def connect(uri: str) -> "libvirt.virConnect":
         return libvirt.open(uri)
     except libvirt.libvirtError as error:
         raise DriverError(
-            f"cannot reach libvirt at {uri}: {reason(error)}",
+            f"cannot reach libvirt: {reason(error)} ({uri})",
             hint="Check that libvirtd runs on this host and that this user may use it.",
         ) from error
 

@@ -17,7 +17,7 @@ def write(path: str, content: bytes) -> None:
         os.replace(partial, path)
     except OSError as error:
         discard(partial)
-        raise OkmError(f"cannot write {path}: {error.strerror}") from error
+        raise OkmError(f"cannot write: {error.strerror} ({path})") from error
 
 
 def copy_once(source: str, path: str) -> bool:
@@ -33,7 +33,7 @@ def copy_once(source: str, path: str) -> bool:
     except OSError as error:
         discard(partial)
         raise ConfigError(
-            f"cannot copy the UEFI variables {source} to {path}: {error.strerror}",
+            f"cannot copy the UEFI variables: {error.strerror} ({source} to {path})",
             hint="Set OVMF_NVRAM in kvmrc to the firmware's empty variable store.",
         ) from error
     return True

@@ -65,7 +65,7 @@ def load(directory: str) -> Settings:
             values.update(absent)
             continue
         except OSError as error:
-            raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+            raise ConfigError(f"cannot read settings: {error.strerror} ({path})") from error
         found, refused = parse(text, path)
         values.update(found)
         unusable.update(refused)

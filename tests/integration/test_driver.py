@@ -139,7 +139,10 @@ def test_a_failed_deploy_leaves_no_domain_and_no_variables(driver: Driver, vm_di
     etree.SubElement(one(root, "os"), "nvram").text = str(nvram)
     answer = driver.deploy(vm_dir, etree.tostring(root))
     assert (answer.rc, answer.stdout) == (1, "")
-    assert answer.message.startswith(f"Could not create domain from {vm_dir}/deployment.0: ")
+    assert answer.message.startswith("Could not create domain: ")
+    reason, _, path = answer.message.removeprefix("Could not create domain: ").rpartition(" (")
+    assert "disk.0" in reason
+    assert path == f"{vm_dir}/deployment.0)."
     assert driver.domains() == []
     assert not nvram.exists()
 
@@ -150,7 +153,9 @@ def test_deploy_says_when_the_variables_are_missing(driver: Driver, vm_dir: Path
     etree.SubElement(one(root, "os"), "nvram").text = str(vm_dir / "VARS.fd")
     answer = driver.deploy(vm_dir, etree.tostring(root))
     assert answer.rc == 1
-    assert answer.message.startswith("cannot copy the UEFI variables /nonexistent")
+    assert answer.message.startswith(
+        "cannot copy the UEFI variables: No such file or directory (/nonexistent to "
+    )
 
 
 def test_deploy_refuses_a_name_that_is_taken(running: Driver, vm_dir: Path) -> None:

@@ -90,7 +90,7 @@ def test_a_wrong_number_of_seconds_is_named(text: str) -> None:
 
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "okm.conf").mkdir()
-    with pytest.raises(ConfigError, match=r"cannot read .*okm.conf"):
+    with pytest.raises(ConfigError, match=r"cannot read settings: .*okm.conf\)"):
         load(str(tmp_path))
 
 

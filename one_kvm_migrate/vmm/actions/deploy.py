@@ -92,7 +92,7 @@ def _wanted(vm_dir: str, log: Log) -> dict[str, str]:
     except OSError as error:
         log.error(f"cannot read {path}: {error.strerror}")
         return {}
-    return wishes.of_machine(document.parse(content, path))
+    return wishes.of_machine(document.parse(content, "the machine's vm.xml"))
 
 
 def _create(call: Call, conn: "libvirt.virConnect", root: ET.Element, text: bytes) -> str:
@@ -103,7 +103,8 @@ def _create(call: Call, conn: "libvirt.virConnect", root: ET.Element, text: byte
     except libvirt.libvirtError as error:
         if nvram:
             files.discard(nvram)
-        raise DriverError(f"Could not create domain from {path}: {reason(error)}") from error
+        # The reason before the path: oned cuts what users see after some hundred characters.
+        raise DriverError(f"Could not create domain: {reason(error)} ({path})") from error
     uuid = str(dom.UUIDString())
     snapshots.redefine(dom, _directory(path), call.log)
     return uuid
