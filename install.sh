@@ -10,6 +10,7 @@ Copies the KVM driver "kvm_py" into OpenNebula's remotes directory:
   $ONE_LOCATION/var/remotes if ONE_LOCATION is set, else /var/lib/one/remotes.
   --dir DIR     use DIR as the remotes directory (made if missing)
   --uninstall   remove what a former run put there; a changed okm.conf stays
+Run it as root (files then get the owner of the remotes directory) or as oneadmin.
 Running it again updates the driver and keeps the site's okm.conf.
 EOT
 }
@@ -49,13 +50,23 @@ if [ "$driver" -ef "$source_dir/remotes/vmm/kvm_py" ]; then
 fi
 
 if [ "$uninstall" = yes ]; then
+    if [ ! -e "$driver" ] && [ ! -e "$conf" ]; then
+        printf 'nothing to remove: the driver is not installed in %s\n' "$remotes"
+        exit 0
+    fi
     rm -rf "$driver"
     if cmp -s "$conf" "$source_dir/remotes/etc/vmm/kvm/okm.conf"; then
         rm -f "$conf"
     elif [ -e "$conf" ]; then
         printf 'kept %s, which was changed\n' "$conf"
     fi
-    printf 'removed the driver from %s; set ARGUMENTS of VM_MAD back to kvm\n' "$remotes"
+    # In OpenNebula's own tree these are never empty; in a directory of its own nothing stays.
+    for dir in "$(dirname "$conf")" "$remotes/etc/vmm" "$remotes/etc" "$remotes/vmm"; do
+        rmdir "$dir" 2>/dev/null || true
+    done
+    if [ "$chosen" = yes ]; then rmdir "$remotes" 2>/dev/null || true; fi
+    printf 'removed the driver from %s\n' "$remotes"
+    printf 'Next: ARGUMENTS of VM_MAD must say kvm again; then run "onehost sync --force" as oneadmin\n'
     exit 0
 fi
 
@@ -89,3 +100,5 @@ mv "$new" "$driver"
 owner=$(stat -c %u:%g "$remotes")
 if [ "$(id -u)" = 0 ]; then chown -R "$owner" "$driver" "$conf"; fi
 printf 'installed the driver kvm_py in %s\n' "$remotes"
+printf 'Next: run "onehost sync --force" as oneadmin, then switch it on in oned.conf: see %s\n' \
+    "$source_dir/templates/README.md"

@@ -11,6 +11,7 @@ import libvirt
 import pytest
 from lxml import etree
 
+from one_kvm_migrate import __version__
 from one_kvm_migrate.deadline import Deadline, wait_until
 from one_kvm_migrate.lab.libvirtd import PrivateLibvirtd
 from one_kvm_migrate.tools.run import run
@@ -33,7 +34,8 @@ OTHER_UUID = "11111111-2222-4333-8444-555555555555"
 def test_deploy_starts_what_it_was_given(driver: Driver, vm_dir: Path) -> None:
     xml = domain_xml(vm_dir)
     answer = driver.deploy(vm_dir, xml)
-    assert (answer.rc, answer.stdout, answer.stderr) == (0, f"{UUID}\n", "")
+    assert (answer.rc, answer.stdout) == (0, f"{UUID}\n")
+    assert answer.stderr == f"INFO: deploy: domain {UUID} started by kvm_py {__version__}\n"
     assert driver.domains() == [UUID]
     assert (vm_dir / "deployment.0").read_bytes() == xml
     assert sorted(x.name for x in vm_dir.iterdir()) == ["deployment.0", "disk.0"]

@@ -127,6 +127,47 @@ def test_installing_twice_and_uninstalling(tmp_path: Path) -> None:
     conf.write_bytes((ROOT / "remotes/etc/vmm/kvm/okm.conf").read_bytes())
     run([*install, "--uninstall"], deadline=Deadline(20))
     assert not conf.exists()
+    assert (entries.parent.parent / "etc" / "vmm" / "kvm" / "kvmrc").exists()
+
+
+def test_the_installer_says_what_comes_next(tmp_path: Path) -> None:
+    install = [str(ROOT / "install.sh"), "--dir", str(tmp_path / "new" / "remotes")]
+    told = run(install, deadline=Deadline(30)).stdout.decode().splitlines()
+    assert told[-1].startswith('Next: run "onehost sync --force" as oneadmin, then switch it on')
+    assert Path(told[-1].rpartition("see ")[2]).is_file()
+    told = run([*install, "--uninstall"], deadline=Deadline(20)).stdout.decode().splitlines()
+    assert told[-1].startswith("Next: ARGUMENTS of VM_MAD must say kvm again")
+
+
+@pytest.mark.parametrize("present", [True, False])
+def test_uninstalling_what_is_not_there(present: bool, tmp_path: Path) -> None:
+    remotes = tmp_path / "remotes"
+    if present:
+        (remotes / "vmm").mkdir(parents=True)
+    done = run(
+        [str(ROOT / "install.sh"), "--dir", str(remotes), "--uninstall"], deadline=Deadline(9)
+    )
+    assert done.stdout.decode() == (
+        f"nothing to remove: the driver is not installed in {remotes}\n"
+    )
+    assert (remotes / "vmm").exists() == remotes.exists() == present
+
+
+def test_uninstalling_leaves_no_directory(tmp_path: Path) -> None:
+    install = [str(ROOT / "install.sh"), "--dir", str(tmp_path / "remotes")]
+    run(install, deadline=Deadline(30))
+    run([*install, "--uninstall"], deadline=Deadline(20))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_stanzas_differ_from_the_stock_ones_only_in_the_driver() -> None:
+    text = (ROOT / "templates" / "vm_mad.conf").read_text()
+    arguments = [x.split('"')[1] for x in text.splitlines() if x.lstrip().startswith("ARGUMENTS")]
+    assert [line.replace("kvm_py", "kvm") for line in arguments] == [
+        "-t 15 -r 0 kvm -p",
+        "-t 15 -r 0 kvm",
+    ]
+    assert all("kvm_py" in line for line in arguments)
 
 
 def test_the_installer_refuses_its_own_source() -> None:

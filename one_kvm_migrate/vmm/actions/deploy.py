@@ -5,6 +5,7 @@ import xml.etree.ElementTree as ET
 
 import libvirt
 
+from one_kvm_migrate import __version__
 from one_kvm_migrate.errors import ConfigError
 from one_kvm_migrate.vmm import document, domain, domxml, files, host, hostmem, snapshots, wishes
 from one_kvm_migrate.vmm.call import Call
@@ -106,6 +107,8 @@ def _create(call: Call, conn: "libvirt.virConnect", root: ET.Element, text: byte
         # The reason before the path: oned cuts what users see after some hundred characters.
         raise DriverError(f"Could not create domain: {reason(error)} ({path})") from error
     uuid = str(dom.UUIDString())
+    # Also how an administrator sees in the machine's log which driver is in use.
+    call.log.info(f"domain {uuid} started by kvm_py {__version__}")
     snapshots.redefine(dom, _directory(path), call.log)
     return uuid
 
