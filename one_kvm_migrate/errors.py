@@ -52,10 +52,10 @@ class _Told(BaseException):
         self.hint = hint
 
     def sentence(self) -> str:
-        """Message and hint on one line, as shown to people."""
+        """Message and hint on one line, as shown to people; a full stop only between the two."""
         text = " ".join(self.message.split()).rstrip(".")
         hint = " ".join(self.hint.split())
-        return f"{text}. {hint}".strip()
+        return f"{text}. {hint}" if hint else text
 
 
 class OkmError(_Told, Exception):

@@ -89,7 +89,7 @@ def _print_details(outcome: dict[str, Any]) -> None:
 
 
 def _advice(machine: dict[str, Any], run_id: str) -> str:
-    text = f"{machine['name']}: {machine['error']}"
+    text = f"{machine['name']}: {machine['error'].rstrip('.')}."
     if any(image["path"] for image in machine["images"]):
         return (
             f"{text} Go on with: one-kvm-migrate resume {run_id}, or undo with: rollback {run_id}."

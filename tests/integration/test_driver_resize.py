@@ -112,7 +112,7 @@ def test_resize_names_a_domain_without_module_slots(running: Driver) -> None:
 def test_resize_of_an_absent_domain(driver: Driver) -> None:
     answer = driver.resize(resize_document((1, 2, 64), (1, 1, 64)))
     assert answer.rc == 1
-    assert answer.message == f"Could not resize: no domain {UUID} runs on this host."
+    assert answer.message == f"Could not resize: no domain {UUID} runs on this host"
 
 
 def test_cpu_shares_follow_cpu(tmp_path: Path, vm_dir: Path) -> None:

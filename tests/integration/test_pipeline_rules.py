@@ -216,6 +216,8 @@ def test_a_signal_ends_with_130_and_a_way_on(
         for _ in range(48):
             stream.write(os.urandom(1 << 20))
     argv = [*COMMAND, "run", str(big), "-d", "default", "--no-instantiate"]
+    # A test run in the background hands down an ignored SIGINT, as shells do.
+    argv = ["env", "--default-signal=INT,HUP", *argv]
     process = subprocess.Popen(argv, env=cloud.environ, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     with process.stderr:

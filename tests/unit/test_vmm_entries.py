@@ -79,7 +79,7 @@ def test_a_missing_stock_action_is_one_sentence(tmp_path: Path) -> None:
 def test_without_arguments_it_says_what_is_needed(action: str, tmp_path: Path) -> None:
     done = call(staged(tmp_path) / action)
     assert done.rc == 1
-    assert plain_lines(done) == [f"{action} needs the argument {OURS[action][0]}."]
+    assert plain_lines(done) == [f"{action} needs the argument {OURS[action][0]}"]
 
 
 @pytest.mark.parametrize("action", sorted(set(OURS) - {"deploy"}))
