@@ -9,16 +9,16 @@ import importlib
 import io
 import logging
 import os
-import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Sequence
+from contextlib import suppress
 
 from one_kvm_migrate import __version__
+from one_kvm_migrate.cli.output import let_listeners_go, printable
 from one_kvm_migrate.errors import Cancelled, OkmError
+from one_kvm_migrate.tools import interrupts
 
 PROGRAM = "one-kvm-migrate"
 EPILOG = """\
@@ -31,7 +31,6 @@ exit status: 0 done, 2 usage, 3 configuration, 4 something is not installed, 10-
 20-22 conversion, 30-35 OpenNebula, 50-52 proof, 60-62 journal, 70 tool, 71 deadline,
 130 stopped by a signal; README.md has them one by one.
 """
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 COMMANDS = {
     "inspect": ("inspect_cmd", "show what a VirtualBox machine, OVA, OVF or disk is"),
@@ -52,39 +51,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         # File names need not be text; what can't be written becomes an escape JSON knows too.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    status = _run(words)
+    let_listeners_go()
+    return status
+
+
+def _run(words: Sequence[str]) -> int:
     try:
         args = _parser(words).parse_args(words)
         _setup_logging(args.verbose)
-        for number in STOP_SIGNALS:
-            signal.signal(number, _cancel)
-        status: int = 0
-        with _listeners_may_leave():
-            status = args.run(args)
-        with _listeners_may_leave():
-            sys.stdout.flush()
+        interrupts.install()
+        status: int = args.run(args)
         return status
     except (OkmError, Cancelled) as exc:
         return fail(exc)
-    except KeyboardInterrupt:
-        return fail(Cancelled("stopped by Ctrl-C"))
+    except BrokenPipeError:
+        # A table went to a reader that left; whatever does more than print has its own answer.
+        let_listeners_go()
+        return 0
     except Exception as exc:
         return _internal_error(exc)
 
 
-@contextmanager
-def _listeners_may_leave() -> Iterator[None]:
-    """The reader of our output may go away (head, less): that is no error of ours."""
-    try:
-        yield
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def fail(exc: OkmError | Cancelled) -> int:
     """Print *exc* as one line on stderr and return its exit status."""
-    from one_kvm_migrate.cli.output import printable
-
-    print(f"{PROGRAM}: error: {printable(exc.sentence())}", file=sys.stderr)
+    with suppress(BrokenPipeError):
+        print(f"{PROGRAM}: error: {printable(exc.sentence())}", file=sys.stderr)
     return exc.exit_code
 
 
@@ -114,13 +106,6 @@ def _setup_logging(verbose: int) -> None:
     logging.basicConfig(level=level, stream=sys.stderr, format="%(levelname)s: %(message)s")
     # requests' debug lines name every URL; useful only to those who ask for everything.
     logging.getLogger("urllib3").setLevel(max(level, logging.INFO))
-
-
-def _cancel(number: int, _frame: FrameType | None) -> None:
-    # Once is enough: a second signal must not break off the tidying up.
-    for other in STOP_SIGNALS:
-        signal.signal(other, signal.SIG_IGN)
-    raise Cancelled(f"stopped by signal {number}")
 
 
 def _internal_error(exc: Exception) -> int:

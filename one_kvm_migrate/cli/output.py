@@ -4,6 +4,7 @@ import argparse
 import csv
 import io
 import json
+import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -120,6 +121,18 @@ def _readable(name: str, value: Any) -> str:
     if name.endswith("_s"):
         return f"{value:.0f} s"
     return _cell(value)
+
+
+def let_listeners_go() -> None:
+    """Send stdout or stderr nowhere if its reader (head, less) has gone: no error of ours.
+
+    What cannot be flushed would otherwise spoil the exit status when the program ends.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def printable(text: str) -> str:

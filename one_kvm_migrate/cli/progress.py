@@ -2,9 +2,10 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from one_kvm_migrate.cli.output import let_listeners_go
 from one_kvm_migrate.disks.convert import Progress, ignore_progress
 
 if TYPE_CHECKING:
@@ -82,9 +83,11 @@ class LineBars(Bars):
 
     def say(self, line: str) -> None:
         """Print *line*."""
-        # Nobody listens any more (the reader of a pipe went away): no reason to stop the work.
-        with suppress(OSError):
+        try:
             print(line, file=sys.stderr, flush=True)
+        except OSError:
+            # Nobody listens any more: no reason to stop the work.
+            let_listeners_go()
 
     def begin(self, title: str) -> None:
         """Print that *title* begins."""

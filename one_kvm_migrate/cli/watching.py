@@ -3,10 +3,9 @@
 import argparse
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
-from one_kvm_migrate.cli.output import printable, show
+from one_kvm_migrate.cli.output import let_listeners_go, printable, show
 from one_kvm_migrate.cli.progress import bars
 from one_kvm_migrate.opennebula.client import Client
 from one_kvm_migrate.pipeline.journal import Journal
@@ -56,8 +55,10 @@ def watched_run(
         run_id = work(Runner(client, journal, observer))
     outcome = report(journal, run_id)
     # The work is done: a reader that went away must not hide how it ended.
-    with suppress(BrokenPipeError):
+    try:
         print_outcome(outcome, args.format)
+    except BrokenPipeError:
+        let_listeners_go()
     failed = [machine for machine in outcome["machines"] if machine["state"] == "failed"]
     for machine in failed:
         print(f"{PROGRAM}: error: {printable(_advice(machine, run_id))}", file=sys.stderr)

@@ -123,10 +123,10 @@ class Runner:
         try:
             for machine in plan.movable:
                 good &= self._machine(self._context(run_id, plan, machine))
-        except (Cancelled, KeyboardInterrupt) as exc:
+        except Cancelled as exc:
             # The step stays an INTENT in the journal, as after a kill.
             raise Cancelled(
-                str(exc) or "stopped by Ctrl-C",
+                exc.message,
                 hint=f"Go on with: one-kvm-migrate resume {run_id}, or undo: rollback {run_id}.",
             ) from exc
         refused = bool(plan.refusals())

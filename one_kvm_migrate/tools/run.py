@@ -15,6 +15,7 @@ from shutil import which
 
 from one_kvm_migrate.deadline import Deadline
 from one_kvm_migrate.errors import DeadlineExceeded, EnvironmentMissing, ToolFailed
+from one_kvm_migrate.tools.interrupts import shielded
 
 STDERR_TAIL_BYTES = 8192
 MAX_STDOUT_BYTES = 16 << 20
@@ -57,32 +58,45 @@ def run(
     args = list(argv)
     if which(args[0]) is None:
         raise EnvironmentMissing(f"the program {args[0]} is not installed", hint="Install it.")
-    environment = dict(env) if env is not None else {**os.environ, "LC_ALL": "C"}
-    process = subprocess.Popen(
-        [*_leash(), *args],
-        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-        cwd=cwd,
-        start_new_session=True,
-    )
+    process: subprocess.Popen[bytes] | None = None
     try:
+        with shielded():
+            process = _started(args, stdin, env, cwd)
         if on_start is not None:
             on_start(process)
         stdout, tail = _pump(process, args, deadline, stdin, on_stdout)
         process.wait()
     except BaseException:
-        kill_group(process)
+        if process is not None:
+            kill_group(process)
         raise
     finally:
-        for pipe in (process.stdin, process.stdout, process.stderr):
-            if pipe is not None:
-                pipe.close()
+        if process is not None:
+            _close_pipes(process)
     text = tail.decode("utf-8", "replace")
     if process.returncode not in ok:
         raise ToolFailed(args, process.returncode, text)
     return Outcome(rc=process.returncode, stdout=stdout, stderr_tail=text)
+
+
+def _started(
+    argv: list[str], stdin: bytes, env: Mapping[str, str] | None, cwd: str | None
+) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [*_leash(), *argv],
+        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=dict(env) if env is not None else {**os.environ, "LC_ALL": "C"},
+        cwd=cwd,
+        start_new_session=True,
+    )
+
+
+def _close_pipes(process: "subprocess.Popen[bytes]") -> None:
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
 
 
 def _pump(

@@ -3,11 +3,12 @@
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from shutil import which
 
 from one_kvm_migrate.deadline import Deadline, wait_until
 from one_kvm_migrate.errors import EnvironmentMissing, ToolFailed
+from one_kvm_migrate.tools.interrupts import shielded
 from one_kvm_migrate.tools.run import kill_group
 
 LOOPBACK = "127.0.0.1"
@@ -43,27 +44,31 @@ def forwarded(host: str, port: int, *, deadline: Deadline) -> Iterator[int]:
     argv = ["ssh", "-N", "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes"]
     argv += ["-o", f"ConnectTimeout={CONNECT_TIMEOUT_S}"]
     argv += ["-L", f"{LOOPBACK}:{local}:{LOOPBACK}:{port}", "--", host]
-    process = subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    assert process.stderr is not None
+    with ExitStack() as stack:
+        with shielded():
+            process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+            stack.callback(_end, process)
 
-    def ready() -> bool:
-        if process.poll() is not None and process.stderr is not None:
-            reason = process.stderr.read().decode("utf-8", "replace")
-            raise ToolFailed(argv, process.returncode, reason)
-        with socket.socket() as probe:
-            return probe.connect_ex((LOOPBACK, local)) == 0
+        def ready() -> bool:
+            if process.poll() is not None and process.stderr is not None:
+                reason = process.stderr.read().decode("utf-8", "replace")
+                raise ToolFailed(argv, process.returncode, reason)
+            with socket.socket() as probe:
+                return probe.connect_ex((LOOPBACK, local)) == 0
 
-    try:
         wait_until(ready, deadline, what=f"the ssh tunnel to {host}", interval_s=0.1)
         yield local
-    finally:
-        kill_group(process)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    kill_group(process)
+    if process.stderr is not None:
         process.stderr.close()
 
 
