@@ -144,7 +144,7 @@ def test_a_failed_deploy_leaves_no_domain_and_no_variables(driver: Driver, vm_di
     assert answer.message.startswith("Could not create domain: ")
     reason, _, path = answer.message.removeprefix("Could not create domain: ").rpartition(" (")
     assert "disk.0" in reason
-    assert path == f"{vm_dir}/deployment.0)."
+    assert path == f"{vm_dir}/deployment.0)"
     assert driver.domains() == []
     assert not nvram.exists()
 
