@@ -168,7 +168,7 @@ def _error(method: str, text: str, code: int) -> OpenNebulaError:
     hint = ""
     if code == AUTHENTICATION:
         message = f"OpenNebula refuses the user name or password ({message})"
-        hint = "Check ONE_AUTH or ~/.one/one_auth."
+        hint = "Check --user and --password, ONE_AUTH, or ~/.one/one_auth, whichever was used."
     elif code == AUTHORIZATION and "limit of" in message and "quota" in message:
         # oned has no code of its own for quotas: they come as AUTHORIZATION with this wording.
         kind = QuotaExceeded

@@ -18,6 +18,7 @@ from one_kvm_migrate.opennebula.hosts import require_host
 from one_kvm_migrate.opennebula.naming import safe_name
 from one_kvm_migrate.opennebula.networks import Network, find_network, is_unicast, leased_macs
 from one_kvm_migrate.opennebula.rights import require_source_right
+from one_kvm_migrate.opennebula.vmtemplate import DEFAULT_MEMORY_MIB, TemplateOptions
 from one_kvm_migrate.pipeline.plan import (
     DiskPlan,
     FailedSource,
@@ -131,7 +132,13 @@ def _machine(
         hardware=hardware,
         name=name,
         disks=tuple(disks),
-        warnings=tuple([*vm.warnings, *hardware.notes, *_warnings(vm, name, asked, network)]),
+        warnings=tuple(
+            [
+                *vm.warnings,
+                *hardware.notes,
+                *_warnings(vm, name, asked, network, request.options.template),
+            ]
+        ),
         refusals=tuple(refusals),
     )
 
@@ -200,12 +207,20 @@ def _mac_refusals(taken: _Taken, vm: SourceVm) -> list[Refusal]:
     ]
 
 
-def _warnings(vm: SourceVm, name: str, asked: str, network: Network | None) -> list[str]:
+def _warnings(
+    vm: SourceVm, name: str, asked: str, network: Network | None, limits: TemplateOptions
+) -> list[str]:
     warnings = []
     if name != asked:
         warnings.append(f"OpenNebula does not take the name {asked!r}, it becomes {name}")
     if vm.nics and network is None:
         warnings.append(f"{len(vm.nics)} network adapter(s) left out: no --network given")
+    for what, limit, size in (
+        ("--memory-max", limits.memory_max_mib, vm.memory_mib or DEFAULT_MEMORY_MIB),
+        ("--vcpu-max", limits.vcpu_max, vm.vcpus),
+    ):
+        if limit is not None and limit < size:
+            warnings.append(f"{what} {limit} is below what the machine has, {size} is used")
     return warnings
 
 

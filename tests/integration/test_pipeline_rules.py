@@ -156,6 +156,9 @@ def test_every_format_of_a_plan_and_of_a_refused_run(cloud: Cloud, vbox: Path) -
     refused = cloud.run("run", "/nowhere.vbox", "-d", "default", "--json")
     assert refused.returncode == 10
     assert json.loads(refused.stdout)["failed_sources"][0]["exit_code"] == 10
+    low = ["plan", "--no-instantiate", str(vbox), "-d", "default", "--memory-max", "10", "-j"]
+    (machine,) = json.loads(cloud.run(*low).stdout)["machines"]
+    assert "--memory-max 10 is below what the machine has, 256 is used" in machine["warnings"]
     listen = cloud.run("plan", "--no-instantiate", vbox, "-d", "default", "--listen", "bogus")
     assert listen.returncode == 2 and "not an IP address" in listen.stderr
 
