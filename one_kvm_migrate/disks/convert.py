@@ -70,10 +70,14 @@ def needed_bytes(disk: SourceDisk, *, deadline: Deadline) -> int:
 
 def require_space(folder: Path, needed: int) -> None:
     """Raise NoSpace when the file system of *folder* has less than *needed* bytes free."""
-    stat = os.statvfs(folder)
-    free = stat.f_bavail * stat.f_frsize
+    free = _free_bytes(folder)
     if free < needed:
         raise NoSpace(str(folder), needed_bytes=needed, free_bytes=free)
+
+
+def _free_bytes(folder: Path) -> int:
+    stat = os.statvfs(folder)
+    return stat.f_bavail * stat.f_frsize
 
 
 def convert(
@@ -195,8 +199,7 @@ def _write(disk: SourceDisk, partial: Path, deadline: Deadline, on_progress: Pro
 
 
 def _convert_error(disk: SourceDisk, partial: Path, exc: ToolFailed) -> Exception:
-    stat = os.statvfs(partial.parent)
-    free = stat.f_bavail * stat.f_frsize
+    free = _free_bytes(partial.parent)
     if free < MiB:
         return NoSpace(str(partial.parent), needed_bytes=source_bytes(disk), free_bytes=free)
     if "Could not open 'json:" in exc.stderr_tail:

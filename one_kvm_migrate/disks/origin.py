@@ -7,7 +7,7 @@ from pathlib import Path
 from one_kvm_migrate.disks import safety
 from one_kvm_migrate.disks.probe import DiskInfo, probe
 from one_kvm_migrate.errors import SourceChanged, SourceError
-from one_kvm_migrate.model import SourceDisk
+from one_kvm_migrate.model import DiskFormat, SourceDisk
 from one_kvm_migrate.units import SECTOR
 
 
@@ -70,6 +70,8 @@ def files_of(disk: SourceDisk) -> list[str]:
     """All files that hold *disk*: itself and its extents, or the OVA around it."""
     if disk.archive is not None:
         return [disk.archive.path]
+    if disk.format is not DiskFormat.VMDK:
+        return [disk.path]  # no other format has extents: nothing to read its header for
     extents = [str(path) for path in safety.extent_paths(probe(Path(disk.path)))]
     return [disk.path, *(path for path in extents if path != disk.path)]
 

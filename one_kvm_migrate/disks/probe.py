@@ -129,8 +129,7 @@ def _sparse_vmdk(window: Window) -> DiskInfo:
         size_bytes=window.size_bytes,
         uuid=descriptor.uuid,
         parent_uuid=descriptor.parent_uuid,
-        is_differencing=vmdk.names_parent(window)
-        or bool(descriptor and descriptor.is_differencing),
+        is_differencing=vmdk.names_parent(window) or descriptor.is_differencing,
         allocated_bytes=None if header.compressed else _stored(window),
     )
 

@@ -9,14 +9,13 @@ from one_kvm_migrate.errors import StateUnexpected
 from one_kvm_migrate.opennebula.client import Client
 from one_kvm_migrate.opennebula.markers import Marker
 from one_kvm_migrate.opennebula.template import Attributes, to_xml
-from one_kvm_migrate.opennebula.xmlread import number, text
+from one_kvm_migrate.opennebula.xmlread import ALL, number, owned, text
 from one_kvm_migrate.units import MiB, ceil_div
 
 READY = 1
 ERROR = 5
 # USED, LOCKED, CLONE, USED_PERS, LOCKED_USED, LOCKED_USED_PERS
 IN_USE = (2, 4, 6, 8, 9, 10)
-ALL = (-2, -1, -1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,26 +75,21 @@ def _by_marker(client: Client, marker: Marker, source: str) -> etree._Element | 
 
 def names(client: Client, user: str) -> dict[str, int]:
     """Ids of *user*'s images by name (a name is unique per owner)."""
-    pool = client.document("one.imagepool.info", *ALL)
-    return {
-        text(item, "NAME"): number(item, "ID")
-        for item in pool.findall("IMAGE")
-        if text(item, "UNAME") == user
-    }
+    return owned(client.document("one.imagepool.info", *ALL), "IMAGE", user)
 
 
-def wait_ready(client: Client, image_id: int, deadline: Deadline) -> etree._Element:
-    """The image's document once it is READY. Raises StateUnexpected when it goes to ERROR."""
+def wait_ready(client: Client, image_id: int, deadline: Deadline) -> None:
+    """Return once the image is READY. Raises StateUnexpected when it goes to ERROR."""
 
-    def ready() -> etree._Element | None:
+    def ready() -> bool:
         document = client.document("one.image.info", image_id)
         state = number(document, "STATE")
         if state == ERROR:
             reason = text(document, "TEMPLATE/ERROR", "no reason given")
             raise StateUnexpected(f"image {image_id} went to ERROR: {reason}")
-        return document if state == READY else None
+        return state == READY
 
-    return wait_until(ready, deadline, what=f"image {image_id} to become READY", interval_s=0.5)
+    wait_until(ready, deadline, what=f"image {image_id} to become READY", interval_s=0.5)
 
 
 def delete(client: Client, marker: Marker, source: str, deadline: Deadline) -> None:

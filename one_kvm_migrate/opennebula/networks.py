@@ -8,9 +8,7 @@ from one_kvm_migrate.errors import StateUnexpected
 from one_kvm_migrate.opennebula.client import Client
 from one_kvm_migrate.opennebula.markers import Marker
 from one_kvm_migrate.opennebula.template import to_xml
-from one_kvm_migrate.opennebula.xmlread import number, pick, text
-
-ALL = (-2, -1, -1)
+from one_kvm_migrate.opennebula.xmlread import ALL, number, pick, text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

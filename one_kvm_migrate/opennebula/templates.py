@@ -3,9 +3,7 @@
 from one_kvm_migrate.opennebula.client import Client
 from one_kvm_migrate.opennebula.markers import Marker
 from one_kvm_migrate.opennebula.template import Attributes, to_xml
-from one_kvm_migrate.opennebula.xmlread import number, text
-
-ALL = (-2, -1, -1)
+from one_kvm_migrate.opennebula.xmlread import ALL, number, owned, text
 
 
 def create(client: Client, attributes: Attributes, marker: Marker) -> int:
@@ -26,12 +24,7 @@ def find_by_marker(client: Client, marker: Marker, name: str) -> int | None:
 
 def names(client: Client, user: str) -> dict[str, int]:
     """Ids of *user*'s VM templates by name."""
-    pool = client.document("one.templatepool.info", *ALL)
-    return {
-        text(item, "NAME"): number(item, "ID")
-        for item in pool.findall("VMTEMPLATE")
-        if text(item, "UNAME") == user
-    }
+    return owned(client.document("one.templatepool.info", *ALL), "VMTEMPLATE", user)
 
 
 def delete(client: Client, marker: Marker, name: str) -> None:

@@ -4,6 +4,9 @@ from lxml import etree
 
 from one_kvm_migrate.errors import Rejected
 
+# Parameters of the pool calls: objects of all users, from the first to the last.
+ALL = (-2, -1, -1)
+
 
 def text(element: etree._Element, path: str, default: str = "") -> str:
     """Text at *path* below *element*, or *default*."""
@@ -35,3 +38,12 @@ def pick(pool: etree._Element, tag: str, wanted: str, what: str) -> etree._Eleme
         names = ", ".join(sorted(text(item, "NAME") for item in objects)[:10]) or "none"
         raise Rejected(f"{what} {wanted} does not exist", hint=f"There are: {names}.")
     return found[0]
+
+
+def owned(pool: etree._Element, tag: str, user: str) -> dict[str, int]:
+    """Ids of *user*'s objects of *pool* by name."""
+    return {
+        text(item, "NAME"): number(item, "ID")
+        for item in pool.findall(tag)
+        if text(item, "UNAME") == user
+    }

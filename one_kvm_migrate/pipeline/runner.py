@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from one_kvm_migrate.disks.convert import Progress, ignore_progress
 from one_kvm_migrate.errors import (
@@ -190,8 +189,7 @@ class Runner:
             row = known.get(step.name)
             if row is None or row.state is StepState.UNDONE:
                 continue
-            result: dict[str, Any] | None = row.result if row.state is StepState.DONE else None
-            step.undo(ctx, result)
+            step.undo(ctx)
             self._journal.undone(ctx.run_id, ctx.machine.index, step.name)
             self._observer.on_step(ctx.machine.name, step.name, "undone")
 

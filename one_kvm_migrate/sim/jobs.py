@@ -64,11 +64,6 @@ class Jobs:
         _run(label, job)
         return True
 
-    def labels(self) -> list[str]:
-        """Labels of the queued jobs, oldest first."""
-        with self._changed:
-            return [label for label, _ in self._queue]
-
     def idle(self) -> bool:
         """True if nothing is queued or running."""
         with self._changed:

@@ -69,7 +69,6 @@ class Window:
         self.offset_bytes = offset_bytes
         self._fd = open_regular(path)
         status = os.fstat(self._fd)
-        self.file_size_bytes = status.st_size
         self.stored_bytes = min(status.st_blocks * 512, status.st_size)
         whole = max(0, status.st_size - offset_bytes)
         self.size_bytes = whole if size_bytes is None else size_bytes

@@ -74,13 +74,7 @@ def convert(
     """
     argv = ["qemu-img", "convert", "-p", "-c", "-W", "-m", str(coroutines)]
     argv += ["-O", "qcow2", "-o", create_options, file_name(node), str(target)]
-
-    def forward(chunk: bytes) -> None:
-        found = _PERCENT.findall(chunk)
-        if found:
-            on_progress(float(found[-1]) / 100)
-
-    run(argv, deadline=deadline, on_stdout=forward)
+    run(argv, deadline=deadline, on_stdout=_percent(on_progress))
 
 
 def check(path: Path, *, deadline: Deadline) -> CheckReport:
@@ -100,14 +94,19 @@ def check(path: Path, *, deadline: Deadline) -> CheckReport:
 
 def same_content(one: Node, other: Node, *, deadline: Deadline, on_progress: Progress) -> bool:
     """True when both images hold the same bytes for the guest."""
+    argv = ["qemu-img", "compare", "-p", file_name(one), file_name(other)]
+    return run(argv, deadline=deadline, ok=(0, 1), on_stdout=_percent(on_progress)).rc == 0
+
+
+def _percent(on_progress: Progress) -> Callable[[bytes], None]:
+    """Reader of what ``-p`` prints, for both commands that have it."""
 
     def forward(chunk: bytes) -> None:
         found = _PERCENT.findall(chunk)
         if found:
             on_progress(float(found[-1]) / 100)
 
-    argv = ["qemu-img", "compare", "-p", file_name(one), file_name(other)]
-    return run(argv, deadline=deadline, ok=(0, 1), on_stdout=forward).rc == 0
+    return forward
 
 
 def _json(arguments: list[str], deadline: Deadline) -> Any:

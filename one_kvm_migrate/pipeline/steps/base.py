@@ -46,5 +46,5 @@ class Step(Protocol):
     def recover(self, ctx: StepContext) -> Result | None:
         """After a kill: the result if the effect is there, None if it must be done again."""
 
-    def undo(self, ctx: StepContext, result: Result | None) -> None:
-        """Remove the effect; *result* is None when it was killed before it was known."""
+    def undo(self, ctx: StepContext) -> None:
+        """Remove the effect, found by its mark: it may have been killed before it was known."""

@@ -48,7 +48,7 @@ class ConvertStep:
         _hand_over(target)
         return asdict(adopt(self.disk.source, target, deadline=Deadline(CONVERT_TIMEOUT_S)))
 
-    def undo(self, ctx: StepContext, result: Result | None) -> None:
+    def undo(self, ctx: StepContext) -> None:
         """Remove the file (deleting the image has done so already) and any partial one."""
         target = self._target(ctx)
         for path in (target, partial_of(target)):
@@ -94,7 +94,7 @@ class RegisterStep:
         images.wait_ready(ctx.client, number, Deadline(RPC_WAIT_S))
         return {"image_id": number, "source": source}
 
-    def undo(self, ctx: StepContext, result: Result | None) -> None:
+    def undo(self, ctx: StepContext) -> None:
         """Delete the image, and with it its file."""
         marker = ctx.marker(self.name)
         images.delete(ctx.client, marker, self._source(ctx), Deadline(RPC_WAIT_S))

@@ -27,6 +27,6 @@ class MacStep:
         present = networks.find_range_by_marker(ctx.client, self.network_id, marker)
         return None if present is None else {"range_id": present, "added": True}
 
-    def undo(self, ctx: StepContext, result: Result | None) -> None:
+    def undo(self, ctx: StepContext) -> None:
         """Remove the range that carries our mark, if there is one."""
         networks.remove_range(ctx.client, self.network_id, ctx.marker(self.name))

@@ -29,7 +29,7 @@ class TemplateStep:
         number = templates.find_by_marker(ctx.client, ctx.marker(self.name), ctx.machine.name)
         return None if number is None else {"template_id": number}
 
-    def undo(self, ctx: StepContext, result: Result | None) -> None:
+    def undo(self, ctx: StepContext) -> None:
         """Delete the template."""
         templates.delete(ctx.client, ctx.marker(self.name), ctx.machine.name)
 
@@ -55,7 +55,7 @@ class InstantiateStep:
         number = vms.find_by_marker(ctx.client, ctx.marker(self.name))
         return None if number is None else {"vm_id": number}
 
-    def undo(self, ctx: StepContext, result: Result | None) -> None:
+    def undo(self, ctx: StepContext) -> None:
         """Terminate the VM and wait until its disks are given back."""
         vms.terminate(ctx.client, ctx.marker(self.name), Deadline(RPC_WAIT_S))
 
@@ -84,7 +84,7 @@ class RunningStep:
         vms.try_again(ctx.client, ctx.results["instantiate"]["vm_id"])
         return None
 
-    def undo(self, ctx: StepContext, result: Result | None) -> None:
+    def undo(self, ctx: StepContext) -> None:
         """Nothing was made."""
 
 
@@ -112,7 +112,7 @@ class ProveStep:
         """A proof is taken again."""
         return None
 
-    def undo(self, ctx: StepContext, result: Result | None) -> None:
+    def undo(self, ctx: StepContext) -> None:
         """Remove the screenshot folder; the machine itself is undone by other steps."""
         from shutil import rmtree
 

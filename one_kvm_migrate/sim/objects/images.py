@@ -15,7 +15,6 @@ from one_kvm_migrate.sim.template import Template, is_yes
 
 NO_CLONE = -1
 FILES = (ImageType.KERNEL, ImageType.RAMDISK, ImageType.CONTEXT)
-HASHES = ("MD5", "SHA1")
 BUSY = (ImageState.LOCKED, ImageState.LOCKED_USED, ImageState.LOCKED_USED_PERS)
 USED = (ImageState.USED, ImageState.USED_PERS, *BUSY[1:])
 LOCKED_TEXT = (

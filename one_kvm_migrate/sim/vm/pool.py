@@ -11,7 +11,7 @@ from one_kvm_migrate.sim.states import VmState
 from one_kvm_migrate.sim.store import Obj
 from one_kvm_migrate.sim.vm.machine import show_sample
 
-ANY, NOT_DONE = -2, -1
+NOT_DONE = -1
 HEAD = ("ID", "UID", "GID", "UNAME", "GNAME", "NAME", "LAST_POLL", "STATE", "LCM_STATE", "RESCHED",
         "STIME", "ETIME", "DEPLOY_ID")  # fmt: skip
 DISK_KEYS = ("DISK_ID", "DATASTORE", "DATASTORE_ID", "IMAGE", "IMAGE_ID", "SIZE", "TYPE", "CLONE",
